@@ -1,0 +1,37 @@
+"""What a step is given besides the network: data, device, seed, the original, a way to report and to save its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from compression.data import Dataset
+    from compression.events import Reporter
+    from compression.network import Network
+
+
+@dataclass(frozen=True)
+class Context:
+    """`scratch` is the step's own folder for resumable state; `save_seconds` is how often training saves there."""
+
+    data: Dataset | None
+    original: Network
+    device: torch.device
+    seed: int
+    reporter: Reporter
+    scratch: Path
+    save_seconds: float = 20.0
+
+    def require_data(self, method: str) -> Dataset:
+        from compression.errors import SpecError
+
+        if self.data is None:
+            raise SpecError(f"{method} needs data: give a dataset", "/dataset")
+        return self.data
+
+    def progress(self, fraction: float, message: str = "", **metrics: Any) -> None:
+        self.reporter.progress(fraction, message, **metrics)

@@ -1,0 +1,167 @@
+"""`Network`: the one representation that every engine works on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, fx, nn
+
+from compression.errors import VerificationError
+
+
+@dataclass(frozen=True)
+class Input:
+    """One named input: `shape` without the batch axis, which is always free and always first; `dtype` as "float32"."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named inputs and outputs. A module returns a tensor when it has one output, else a tuple."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[str, ...] = ("output",)
+
+
+class Encoding(Protocol):
+    """What a parameter is restricted to. `project` maps a tensor to the nearest one that obeys; training calls it after
+    every optimizer step. `select` follows a structural cut: the slices `kept` along `dim` remain."""
+
+    kind: str
+
+    def project(self, value: Tensor) -> Tensor: ...
+
+    def select(self, dim: int, kept: Tensor) -> Encoding: ...
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Entries where `keep` (bool, the parameter's shape) is false are zero."""
+
+    keep: Tensor
+    kind: str = "mask"
+
+    def project(self, value: Tensor) -> Tensor:
+        return value * self.keep.to(value.device)
+
+    def select(self, dim: int, kept: Tensor) -> Mask:
+        return Mask(self.keep.index_select(dim, kept))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keep": self.keep}
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Entries with the same `codes` (int64, the parameter's shape) share one value; the nearest such tensor in the
+    least-squares sense has each group's mean (Han et al. 2016, shared weights)."""
+
+    codes: Tensor
+    kind: str = "codebook"
+
+    def project(self, value: Tensor) -> Tensor:
+        codes = self.codes.to(value.device).flatten()
+        size = int(codes.max()) + 1
+        sums = torch.zeros(size, dtype=value.dtype, device=value.device).index_add_(0, codes, value.flatten())
+        counts = torch.bincount(codes, minlength=size).clamp_min(1)
+        return (sums / counts)[codes].reshape(value.shape)
+
+    def select(self, dim: int, kept: Tensor) -> Codebook:
+        return Codebook(self.codes.index_select(dim, kept))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"codes": self.codes}
+
+
+ENCODINGS: Mapping[str, type[Mask] | type[Codebook]] = {"mask": Mask, "codebook": Codebook}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a network: the outputs that it computes, by index. The rest of the graph is left out."""
+
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A lifted graph (fp32, CPU, eval mode) with what was added to it.
+
+    `module` is an `fx.GraphModule` made of `compression.vocabulary` alone. Methods never change a network they are
+    given: they `copy()` and return a new one. `encodings` are keyed by parameter name as in `named_parameters()`.
+    `provenance` is JSON: the format it came in, and every step applied since.
+    """
+
+    module: fx.GraphModule
+    signature: Signature
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    provenance: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            object.__setattr__(self, "variants", {"full": Variant(tuple(range(len(self.signature.outputs))))})
+        parameters = dict(self.module.named_parameters())
+        unknown = set(self.encodings) - set(parameters)
+        if unknown:
+            raise VerificationError("an encoding names no parameter", min(unknown))
+
+    def copy(self) -> Network:
+        return replace(self, module=copy.deepcopy(self.module))
+
+    def replaced(self, **changes: Any) -> Network:
+        return replace(self, **changes)
+
+    def project(self) -> None:
+        """Restricts the module's parameters to their encodings, in place: training's last act in each step."""
+        parameters = dict(self.module.named_parameters())
+        with torch.no_grad():
+            for name, encoding in self.encodings.items():
+                parameters[name].copy_(encoding.project(parameters[name]))
+
+    def variant(self, name: str) -> fx.GraphModule:
+        """The module that computes only the outputs of the variant `name`; it shares this network's parameters."""
+        wanted = self.variants[name].outputs
+        if wanted == tuple(range(len(self.signature.outputs))):
+            return self.module
+        graph = copy.deepcopy(self.module.graph)
+        output = next(node for node in graph.nodes if node.op == "output")
+        chosen = tuple(output.args[0][index] for index in wanted)
+        output.args = (chosen[0] if len(chosen) == 1 else chosen,)
+        graph.eliminate_dead_code()
+        module = fx.GraphModule(self.module, graph)
+        module.delete_all_unused_submodules()
+        return module.eval()
+
+    def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
+        """Seeded inputs: normal values, or zeros and ones for integers (valid for any embedding of two rows)."""
+        generator = torch.Generator().manual_seed(seed)
+        values = []
+        for spec in self.signature.inputs:
+            dtype = getattr(torch, spec.dtype)
+            shape = (batch, *spec.shape)
+            if dtype.is_floating_point:
+                values.append(torch.randn(shape, generator=generator, dtype=dtype))
+            else:
+                values.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+        return tuple(values)
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The leaf modules by name that hold parameters, in the order in which the graph calls them."""
+        modules = dict(self.module.named_modules())
+        called = [str(node.target) for node in self.module.graph.nodes if node.op == "call_module"]
+        return {name: modules[name] for name in dict.fromkeys(called) if list(modules[name].parameters(recurse=False))}
+
+
+def as_tuple(output: Any) -> tuple[Tensor, ...]:
+    """The outputs of a module as a tuple, whether it returned one tensor or several."""
+    return tuple(output) if isinstance(output, tuple | list) else (output,)

@@ -1,0 +1,99 @@
+"""The job spec: what a user asks for. Pydantic only: the API imports this, and no tensor library comes with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from compression.errors import SpecError
+from compression.registry import StepSpec, methods, validate_chain
+
+Export = Literal["onnx", "pt2", "safetensors"]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[\w.:-]+$")]
+
+if TYPE_CHECKING:
+    AnyStep = StepSpec
+else:
+    AnyStep = Annotated[Union[tuple(m.spec for m in methods().values())], Field(discriminator="method")]  # noqa: UP007
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocess(Strict):
+    """Declared preprocessing of one input: value × scale, then (value − mean) / std; NHWC is turned to NCHW."""
+
+    scale: float = Field(1.0, gt=0, le=1e6, description="factor on the stored values, e.g. 1/255 for bytes")
+    mean: list[float] = Field([0.0], min_length=1, max_length=4096, description="per channel, or one for all")
+    std: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1, max_length=4096)
+    layout: Literal["as-is", "NHWC"] = Field("as-is", description="layout of the stored arrays")
+
+
+class DataSpec(Strict):
+    """How the data file is read: preprocessing by input name, and the splits made where the file has none."""
+
+    preprocess: dict[str, Preprocess] = Field(default_factory=dict, max_length=16)
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="of the training samples, where the file has none")
+    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="of all samples, where the file has no test split")
+
+
+class JobSpec(Strict):
+    """A compression job: steps applied in order to one network, and the files wanted at the end."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "mdl_…",
+                    "dataset": "dst_…",
+                    "seed": 0,
+                    "steps": [
+                        {"method": "prune.structured", "macs_ratio": 0.33, "rounds": 3, "finetune": {"epochs": 1}},
+                        {"method": "finetune", "training": {"epochs": 2}},
+                    ],
+                    "exports": ["onnx", "pt2"],
+                }
+            ]
+        }
+    )
+
+    model: str | None = Field(None, max_length=64, description="id of a model or of an artifact (in the service)")
+    dataset: str | None = Field(None, max_length=64, description="id of a dataset (in the service)")
+    name: Name | None = None
+    tags: list[Tag] = Field(default_factory=list, max_length=20)
+    seed: int = Field(0, ge=0, lt=2**31, description="of splits, shuffling, dropout and every other draw")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="which kind of worker may run the job")
+    data: DataSpec = Field(default_factory=DataSpec)
+    steps: list[AnyStep] = Field(min_length=1, max_length=32)
+    exports: list[Export] = Field(default=["onnx", "pt2", "safetensors"], min_length=1, max_length=3)
+
+    @model_validator(mode="after")
+    def _chain_is_valid(self) -> JobSpec:
+        validate_chain([step.method for step in self.steps])
+        if len(set(self.exports)) != len(self.exports):
+            raise SpecError("an export is named twice", "/exports")
+        return self
+
+
+def parse_job(value: Any) -> JobSpec:
+    """A JobSpec from parsed JSON, or SpecError with the JSON pointer of the first field at fault."""
+    try:
+        return JobSpec.model_validate(value)
+    except ValidationError as error:
+        first = field_errors(error)[0]
+        raise SpecError(first["message"], first["pointer"]) from error
+
+
+def field_errors(error: ValidationError) -> list[dict[str, str]]:
+    """Each fault of a validation error as {"pointer", "message"}; the union's tag is left out of the pointer."""
+    known = set(methods())
+    return [
+        {
+            "pointer": "".join(f"/{part}" for part in entry["loc"] if part not in known),
+            "message": entry["msg"],
+        }
+        for entry in error.errors(include_url=False, include_context=False)
+    ]
