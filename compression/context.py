@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
+    from compression.checkpoint import Checkpoints
     from compression.data import Dataset
     from compression.events import Reporter
     from compression.network import Network
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """`scratch` is the step's own folder for resumable state; `save_seconds` is how often training saves there."""
+    """`checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there."""
 
     data: Dataset | None
     original: Network
     device: torch.device
     seed: int
     reporter: Reporter
-    scratch: Path
+    checkpoints: Checkpoints
     save_seconds: float = 20.0
 
     def require_data(self, method: str) -> Dataset:

@@ -1,7 +1,7 @@
 """What a compression method is, and how its file is found.
 
-A method is one file below `compression/methods/`, named as the method (`prune/structured.py` → `prune.structured`), that
-binds `METHOD`. There is no central list: every file there is a method, and one that binds none is an error.
+A method is one file below `compression/methods/`, named as the method (`prune/structured.py` → `prune.structured`),
+that binds `METHOD`. There is no central list: every file there is a method, and one that binds none is an error.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class StepResult:
 
     network: Network
     facts: dict[str, Any]
-    reference: Network | None = None  # what the new network must equal numerically, where the method is exact
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ class DataSpec(Strict):
     """How the data file is read: preprocessing by input name, and the splits made where the file has none."""
 
     preprocess: dict[str, Preprocess] = Field(default_factory=dict, max_length=16)
-    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="of the training samples, where the file has none")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="of the training samples, where the file has none"
+    )
     test_fraction: float = Field(0.1, gt=0, lt=0.5, description="of all samples, where the file has no test split")
 
 

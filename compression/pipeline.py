@@ -1,0 +1,126 @@
+"""A job from files to files: a plain loop of apply, verify, measure, record, checkpoint; then export, measure, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compression import device as devices
+from compression.checkpoint import Checkpoints, file_sha256, fingerprint
+from compression.context import Context
+from compression.data import Dataset, check_labels, load_dataset
+from compression.errors import MethodError, SpecError
+from compression.events import Reporter
+from compression.intake.model import read_model
+from compression.measure.cost import cost_of
+from compression.network import Network, as_tuple
+from compression.publish import publish
+from compression.registry import StepSpec, methods
+from compression.spec import JobSpec
+from compression.training.evaluate import metrics_of, outputs_of
+from compression.verify import check_runs
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is given: the spec and the files on this machine."""
+
+    spec: JobSpec
+    model: Path
+    data: Path | None
+    out: Path
+    architecture: Mapping[str, Any] | None = None
+    device: str = "auto"
+    threads: int = 1
+
+
+def run(job: Job, reporter: Reporter) -> dict[str, Any]:
+    """Runs the job and returns the report; files are in `job.out / "artifacts"`. Raises Refusal or VerificationError."""
+    device = devices.choose(job.device)
+    devices.make_deterministic(job.threads)
+    reporter.emit("loading", device=str(device), threads=job.threads)
+    original = read_model(job.model, job.architecture)
+    data = load_dataset(job.data, original.signature, job.spec.data, job.spec.seed) if job.data is not None else None
+    if data is not None and data.task is not None:
+        check_labels(data, as_tuple(original.module(*original.example(2)))[-1][0].numel())
+    inputs = {
+        "model": file_sha256(job.model),
+        "data": file_sha256(job.data) if job.data is not None else None,
+        "architecture": job.architecture,
+        "read": job.spec.data.model_dump(mode="json"),
+        "seed": job.spec.seed,
+        "device": str(device),
+        "threads": job.threads,
+        "versions": {name: version(name) for name in ("niwaki", "torch", "numpy")},
+    }
+    network, records = original, []
+    for index, step in enumerate(job.spec.steps):
+        reporter.index = index
+        key = f"{index}-{fingerprint(inputs, [entry.model_dump(mode='json') for entry in job.spec.steps[: index + 1]])}"
+        context = Context(
+            data=data,
+            original=original,
+            device=device,
+            seed=job.spec.seed + 1000 * index,
+            reporter=reporter,
+            checkpoints=Checkpoints(job.out / "checkpoints", key, reporter),
+        )
+        reporter.emit("step_started", index=index, method=step.method)
+        network, record = _step(network, step, context)
+        records.append({"index": index, **record})
+        reporter.emit("step_finished", index=index, record=records[-1])
+    reporter.index = None
+    return publish(job, original, network, records, data, inputs, reporter)
+
+
+def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, dict[str, Any]]:
+    method = methods()[step.method]
+
+    def work() -> tuple[Network, dict[str, Any]]:
+        verdict = method.check(network)
+        if not verdict.applicable:
+            raise MethodError(f"{step.method} can't run on this network: {verdict.reason}", verdict.where)
+        if len(network.variants) > 1 and not method.keeps_variants:
+            raise MethodError(f"{step.method} can't keep the network's variants", ", ".join(network.variants))
+        before = figures(network, context.data, context)
+        start = time.monotonic()
+        try:
+            result = method.apply(network, step, context)
+        except SpecError as error:
+            raise SpecError(error.message, f"/steps/{context.reporter.index}{error.where}") from error
+        seconds = time.monotonic() - start
+        check_runs(result.network, network)
+        return result.network, {
+            "method": step.method,
+            "config": step.model_dump(mode="json"),
+            "seconds": round(seconds, 3),
+            "before": before,
+            "after": figures(result.network, context.data, context),
+            "facts": result.facts,
+        }
+
+    return context.checkpoints.stage("done", work)
+
+
+def figures(network: Network, data: Dataset | None, context: Context) -> dict[str, float]:
+    """What the network costs, and how it does on the validation split (never on the test split)."""
+    cost = cost_of(network)
+    found: dict[str, float] = {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs}
+    if data is None:
+        return found
+    module = network.module.to(context.device)
+    outputs = outputs_of(module, data.validation, context.device)[-1].cpu()
+    module.to("cpu")
+    reference = None
+    if data.task is None:
+        original = context.original.module.to(context.device)
+        reference = outputs_of(original, data.validation, torch.device(context.device))[-1].cpu()
+        original.to("cpu")
+    metrics = metrics_of(outputs, data.validation.labels, data.task, reference)
+    return found | {f"validation_{name}": value for name, value in metrics.items() if name != "score"}

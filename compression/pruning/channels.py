@@ -1,0 +1,363 @@
+"""Which channels of a network live and die together.
+
+Every channel that a layer produces gets a number; following the graph, each tensor knows which numbers lie along its
+channel axis. Operators that force channels to agree (an addition, a depthwise convolution) unite their numbers. An
+operator that this file doesn't follow freezes the channels that reach it: the network stays whole, and the report names
+what stood in the way. The idea of coupled channels is that of DepGraph (Fang et al. 2023); working on channel numbers
+instead of layer pairs makes concatenation and flattening ordinary indexing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+from torch._ops import OpOverload
+from torch.fx.passes.shape_prop import ShapeProp
+
+from compression.network import Network
+
+Ids = NDArray[np.int64]
+
+ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.LeakyReLU,
+    nn.ELU, nn.Mish, nn.Softplus, nn.Dropout, nn.Identity,
+)  # fmt: skip
+SPATIAL = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d, nn.Upsample,
+)  # fmt: skip
+UNARY_FUNCTIONS = {
+    "neg", "abs", "exp", "sqrt", "rsqrt", "pow", "relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish",
+    "hardsigmoid", "leaky_relu", "clamp", "clamp_min", "clamp_max", "contiguous", "clone", "detach", "alias", "dropout",
+}  # fmt: skip
+BINARY_FUNCTIONS = {"add", "sub", "mul", "truediv", "div", "maximum", "minimum"}
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channel numbers `ids` along `axis` of a tensor."""
+
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer's place in the graph: `inputs` are the numbers along weight axis 1 (of all groups,
+    one after the other), `outputs` those along axis 0. `positions` is how often each weight is used for one sample."""
+
+    name: str
+    inputs: Ids
+    outputs: Ids
+    groups: int
+    kernel: int
+    positions: int
+    bias: bool
+
+    @property
+    def depthwise(self) -> bool:
+        return self.groups > 1 and self.groups == len(self.inputs)
+
+
+@dataclass
+class ChannelMap:
+    """The outcome: layers, norms (name → numbers of their channels), and for each number its class and whether it is
+    frozen. `frozen_by` says, for the layers with frozen channels, what froze them."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    norms: dict[str, Ids] = field(default_factory=dict)
+    classes: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # number → class representative
+    frozen: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # by number
+    frozen_by: dict[str, str] = field(default_factory=dict)
+
+    def prunable(self, layer: Layer) -> bool:
+        return not bool(self.frozen[layer.outputs].all())
+
+
+def map_channels(network: Network) -> ChannelMap:
+    """Follows every channel through the network."""
+    return _Tracer(network).trace()
+
+
+class _Tracer:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.graph = network.module.graph
+        self.modules = dict(network.module.named_modules())
+        self.parent: list[int] = []
+        self.reasons: dict[int, str] = {}  # class representative → why it is frozen
+        self.values: dict[fx.Node, Channels | None] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.map = ChannelMap()
+
+    def trace(self) -> ChannelMap:
+        with torch.no_grad():
+            ShapeProp(self.network.module).propagate(*self.network.example(2))
+        for node in self.graph.nodes:
+            meta = node.meta.get("tensor_meta")
+            if meta is not None and hasattr(meta, "shape"):
+                self.shapes[node] = tuple(meta.shape)
+        for node in self.graph.nodes:
+            self.values[node] = self._follow(node)
+        numbers = range(len(self.parent))
+        self.map.classes = np.array([self._find(number) for number in numbers], dtype=np.int64)
+        frozen_classes = {self._find(number) for number in self.reasons}
+        self.map.frozen = np.isin(self.map.classes, list(frozen_classes))
+        reason_of = {self._find(number): reason for number, reason in self.reasons.items()}
+        for layer in self.map.layers.values():
+            for number in layer.outputs[self.map.frozen[layer.outputs]][:1]:
+                self.map.frozen_by[layer.name] = reason_of[int(self.map.classes[number])]
+        return self.map
+
+    # Channel numbers: a union-find forest.
+
+    def _new(self, count: int) -> Ids:
+        start = len(self.parent)
+        self.parent.extend(range(start, start + count))
+        return np.arange(start, start + count, dtype=np.int64)
+
+    def _find(self, number: int) -> int:
+        while self.parent[number] != number:
+            self.parent[number] = self.parent[self.parent[number]]
+            number = self.parent[number]
+        return number
+
+    def _unite(self, left: Ids, right: Ids) -> None:
+        for one, other in zip(left.tolist(), right.tolist(), strict=True):
+            a, b = self._find(one), self._find(other)
+            if a != b:
+                self.parent[max(a, b)] = min(a, b)
+
+    def _freeze(self, value: Channels | None, reason: str) -> None:
+        if value is not None:
+            for number in value.ids.tolist():
+                self.reasons.setdefault(number, reason)
+
+    # The graph.
+
+    def _follow(self, node: fx.Node) -> Channels | None:
+        if node.op == "placeholder":
+            return self._untouchable(node, f"it is the input {node.target}")
+        if node.op == "output":
+            for source in node.all_input_nodes:
+                self._freeze(self.values[source], "it is an output of the network")
+            return None
+        if isinstance(node.meta.get("tensor_meta"), tuple | list) and node not in self.shapes:
+            return self._stop(node)  # several tensors: chunk, split
+        if node.op == "get_attr" or node not in self.shapes:
+            self._not_a_tensor(node)
+            return None
+        if node.op == "call_module":
+            return self._follow_module(node, self.modules[str(node.target)])
+        return self._follow_function(node, operator_name(node))
+
+    def _untouchable(self, node: fx.Node, reason: str) -> Channels | None:
+        if len(self.shapes.get(node, ())) < 2:
+            return None
+        value = Channels(1, self._new(self.shapes[node][1]))
+        self._freeze(value, reason)
+        return value
+
+    def _not_a_tensor(self, node: fx.Node) -> None:
+        # A size along the channel axis must not change; one along another axis doesn't.
+        if node.op != "get_attr":
+            for source in node.all_input_nodes:
+                value = self.values.get(source)
+                dimension = node.args[1] if len(node.args) > 1 else None
+                if value is None or dimension == 0:
+                    continue
+                if not isinstance(dimension, int) or dimension % len(self.shapes[source]) == value.axis:
+                    self._freeze(value, f"its size is computed with ({node.name})")
+
+    def _stop(self, node: fx.Node) -> Channels | None:
+        """Freezes all that reaches an operator that isn't followed. Its own output is no producer's any more."""
+        for source in node.all_input_nodes:
+            self._freeze(self.values[source], f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
+        return self._untouchable(node, f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
+
+    def _source(self, node: fx.Node) -> Channels | None:
+        first = node.args[0]
+        return self.values[first] if isinstance(first, fx.Node) else None
+
+    def _follow_module(self, node: fx.Node, module: nn.Module) -> Channels | None:
+        value = self._source(node)
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and value is not None and value.axis == 1:
+            return self._layer(node, module, value, kernel=math.prod(module.kernel_size), axis=1)
+        rank = len(self.shapes[node])
+        if isinstance(module, nn.Linear) and value is not None and value.axis == rank - 1:
+            return self._layer(node, module, value, kernel=1, axis=rank - 1)
+        if isinstance(module, nn.Linear):
+            # Channels elsewhere than on the last axis pass through; what it produces itself stays as it is.
+            return value if value is not None and value.axis < rank - 1 else self._stop(node)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and value is not None and value.axis == 1:
+            return self._norm(str(node.target), value)
+        if isinstance(module, nn.PReLU) and value is not None and value.axis == 1:
+            return value if module.num_parameters == 1 else self._norm(str(node.target), value)
+        if isinstance(module, ELEMENTWISE):
+            return value
+        if isinstance(module, SPATIAL) and value is not None and value.axis == 1:
+            return value
+        return self._stop(node)
+
+    def _norm(self, name: str, value: Channels) -> Channels:
+        if name in self.map.norms:
+            self._unite(self.map.norms[name], value.ids)
+        self.map.norms[name] = value.ids
+        return value
+
+    def _layer(
+        self, node: fx.Node, module: nn.Conv1d | nn.Conv2d | nn.Linear, value: Channels, kernel: int, axis: int
+    ) -> Channels:
+        name = str(node.target)
+        groups = 1 if isinstance(module, nn.Linear) else module.groups
+        size = module.weight.shape[0]
+        outputs = self._new(size) if name not in self.map.layers else self.map.layers[name].outputs
+        if name in self.map.layers:  # a shared layer: every use must agree
+            self._unite(self.map.layers[name].inputs, value.ids)
+        if groups == len(value.ids) and groups > 1:
+            self._unite(np.repeat(value.ids, size // groups), outputs)
+        elif groups > 1:  # each group keeps the same places, so that groups stay equal in size
+            for ids in (value.ids, outputs):
+                by_group = ids.reshape(groups, -1)
+                for row in by_group[1:]:
+                    self._unite(by_group[0], row)
+        shape = self.shapes[node]
+        positions = math.prod(shape[1:]) // size
+        self.map.layers[name] = Layer(name, value.ids, outputs, groups, kernel, positions, module.bias is not None)
+        return Channels(axis, outputs)
+
+    def _follow_function(self, node: fx.Node, name: str) -> Channels | None:
+        handlers: dict[str, Callable[[fx.Node], Channels | None]] = {
+            "cat": self._cat,
+            "flatten": self._flatten,
+            "mean": self._reduce,
+            "sum": self._reduce,
+            "permute": self._permute,
+            "transpose": self._transpose,
+        }
+        if name in handlers:
+            return handlers[name](node)
+        if name in BINARY_FUNCTIONS:
+            return self._binary(node)
+        if name in UNARY_FUNCTIONS:
+            return self._source(node)
+        return self._stop(node)
+
+    def _binary(self, node: fx.Node) -> Channels | None:
+        operands = [argument for argument in node.args[:2] if isinstance(argument, fx.Node)]
+        tensors = [operand for operand in operands if operand in self.shapes]
+        if len(tensors) == 1:
+            return self.values[tensors[0]]
+        left, right = tensors
+        rank = len(self.shapes[node])
+        known: list[Channels] = []
+        for operand, other in ((left, right), (right, left)):
+            value = self.values[operand]
+            if value is None and math.prod(self.shapes[operand]) != 1:
+                return self._constant(node, operand, other)
+            if value is not None:
+                known.append(Channels(value.axis + rank - len(self.shapes[operand]), value.ids))
+        if len(known) == 2 and known[0].axis == known[1].axis:
+            if len(known[0].ids) == len(known[1].ids):
+                self._unite(known[0].ids, known[1].ids)
+                return known[0]
+            wide, narrow = sorted(known, key=lambda value: -len(value.ids))  # broadcast from one channel
+            self._freeze(narrow, f"it is broadcast in {node.name}")
+            return wide
+        return known[0] if len(known) == 1 else self._stop(node)
+
+    def _constant(self, node: fx.Node, constant: fx.Node, other: fx.Node) -> Channels | None:
+        """A constant operand passes where it is the same for every channel."""
+        value = self.values[other]
+        if value is None or constant.op != "get_attr":
+            return self._stop(node)
+        shape = self.shapes[constant]
+        place = value.axis - len(self.shapes[other])  # from the end, as broadcasting aligns
+        if len(shape) <= len(self.shapes[other]) and (-place > len(shape) or shape[place] == 1):
+            return value
+        return self._stop(node)
+
+    def _cat(self, node: fx.Node) -> Channels | None:
+        sources = node.args[0]
+        if not isinstance(sources, Sequence):
+            return self._stop(node)
+        values = [self.values[source] for source in sources if isinstance(source, fx.Node)]
+        known = [value for value in values if value is not None]
+        axes = {value.axis for value in known}
+        if len(known) != len(sources) or len(axes) != 1:
+            return self._stop(node)
+        axis = axes.pop()
+        dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if isinstance(dimension, int) and dimension % len(self.shapes[node]) == axis:
+            return Channels(axis, np.concatenate([value.ids for value in known]))
+        for value in known[1:]:
+            self._unite(known[0].ids, value.ids)
+        return known[0]
+
+    def _flatten(self, node: fx.Node) -> Channels | None:
+        value, source = self._source(node), node.args[0]
+        if value is None or not isinstance(source, fx.Node):
+            return self._stop(node)
+        shape = self.shapes[source]
+        start, stop = _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)
+        start, stop = start % len(shape), stop % len(shape)
+        if stop < value.axis:
+            return Channels(value.axis - (stop - start), value.ids)
+        if start > value.axis:
+            return value
+        if start != value.axis:
+            return self._stop(node)
+        return Channels(start, np.repeat(value.ids, math.prod(shape[start + 1 : stop + 1])))
+
+    def _reduce(self, node: fx.Node) -> Channels | None:
+        value, source = self._source(node), node.args[0]
+        if value is None or not isinstance(source, fx.Node):
+            return self._stop(node)
+        rank = len(self.shapes[source])
+        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        dimensions = [given] if isinstance(given, int) else given
+        if not isinstance(dimensions, Sequence):
+            return self._stop(node)
+        reduced = {int(dimension) % rank for dimension in dimensions}
+        if value.axis in reduced:
+            return self._stop(node)
+        if len(self.shapes[node]) == rank:
+            return value
+        return Channels(value.axis - sum(dimension < value.axis for dimension in reduced), value.ids)
+
+    def _permute(self, node: fx.Node) -> Channels | None:
+        value = self._source(node)
+        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
+        rank = len(self.shapes[node])
+        if value is None or not isinstance(given, Sequence) or not all(isinstance(entry, int) for entry in given):
+            return self._stop(node)
+        return Channels([int(entry) % rank for entry in given].index(value.axis), value.ids)
+
+    def _transpose(self, node: fx.Node) -> Channels | None:
+        value = self._source(node)
+        if value is None:
+            return self._stop(node)
+        rank = len(self.shapes[node])
+        one, other = _argument(node, 1, "dim0", 0) % rank, _argument(node, 2, "dim1", 1) % rank
+        return Channels({one: other, other: one}.get(value.axis, value.axis), value.ids)
+
+
+def _argument(node: fx.Node, place: int, name: str, default: int) -> int:
+    value: Any = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+    return int(value)
+
+
+def operator_name(node: fx.Node, modules: dict[str, nn.Module] | None = None) -> str:
+    """The plain name of what a node calls: `Conv2d`, `add`, `cat` …"""
+    if node.op == "call_module" and modules is not None:
+        return type(modules[str(node.target)]).__name__
+    if isinstance(node.target, OpOverload):
+        return str(node.target.overloadpacket.__name__).rstrip("_")
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", node.target))

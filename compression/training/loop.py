@@ -1,0 +1,239 @@
+"""The one training loop of all engines: labels, teacher or both; encodings honoured at every step; best weights chosen
+on validation; resumable at any step, with the same outcome as an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from compression.checkpoint import Checkpoints
+from compression.context import Context
+from compression.data import Dataset
+from compression.device import mixed_precision
+from compression.errors import MethodError, SpecError
+from compression.network import Network, as_tuple
+from compression.training.evaluate import metrics_of, outputs_of
+from compression.training.losses import LossKind, training_loss
+from compression.training.spec import Training
+
+WARM_UP = 0.05
+
+
+@dataclass
+class Progress:
+    """What a run has come to: everything that isn't a tensor."""
+
+    step: int = 0
+    best_epoch: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    network: Network, spec: Training, context: Context, *, stage: str, span: tuple[float, float] = (0.0, 1.0)
+) -> tuple[Network, dict[str, Any]]:
+    """A trained copy of `network`, and facts: the history by epoch and the epoch kept (0 = the weights it came with).
+
+    `stage` names its checkpoints, unique within the step; `span` is the part of the step's progress that this is.
+    """
+    checkpoints = context.checkpoints
+    trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span).run())
+    checkpoints.drop(f"{stage}-running")
+    return trained
+
+
+def loss_kind(spec: Training, labelled: bool) -> LossKind:
+    """What `auto` means for this data; asking for labels that aren't there is an error."""
+    if spec.loss == "auto":
+        return "both" if labelled else "teacher"
+    if spec.loss != "teacher" and not labelled:
+        raise SpecError(f"the loss {spec.loss!r} needs labels, and the data has none", "/training/loss")
+    return spec.loss
+
+
+class _Run:
+    def __init__(
+        self, network: Network, spec: Training, context: Context, stage: str, span: tuple[float, float]
+    ) -> None:
+        self.data: Dataset = context.require_data(stage)
+        self.spec, self.context, self.stage, self.span = spec, context, stage, span
+        self.student = network.copy()
+        self.module = self.student.module.to(context.device)
+        if any(parameter.dim() == 4 for parameter in self.module.parameters()):
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # about 1.6 times faster convolutions on CPUs
+        self.train_split = self.data.train.to(context.device)
+        self.optimizer = _optimizer(self.module, spec)
+        self.kind = loss_kind(spec, self.data.task is not None)
+        self.teacher: tuple[Tensor, ...] | None = None
+        needs_reference = self.kind != "labels" or self.data.task is None
+        original = context.original.module.to(context.device) if needs_reference else None
+        if original is not None and self.kind != "labels":
+            self.teacher = outputs_of(original, self.train_split, context.device)
+        self.reference = (
+            outputs_of(original, self.data.validation, context.device)
+            if original is not None and self.data.task is None
+            else None
+        )
+        if original is not None:
+            original.to("cpu")
+        # A last batch of one sample has no variance for batch norm to divide by.
+        samples = len(self.train_split)
+        self.steps_per_epoch = max(1, math.ceil((samples - (samples % spec.batch_size == 1)) / spec.batch_size))
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+
+    def run(self) -> tuple[Network, dict[str, Any]]:
+        total = max(1, round(self.spec.epochs * self.steps_per_epoch))
+        if not self._resume():
+            self._validate()
+        saved = shown = time.monotonic()
+        order = self._order(self.progress.step // self.steps_per_epoch)
+        running = 0.0
+        while self.progress.step < total and not self._patience_is_over():
+            epoch, index = divmod(self.progress.step, self.steps_per_epoch)
+            if index == 0:
+                order = self._order(epoch)
+            running = self._step(order[index * self.spec.batch_size : (index + 1) * self.spec.batch_size], total)
+            self.progress.step += 1
+            now = time.monotonic()
+            ended = index + 1 == self.steps_per_epoch or self.progress.step == total
+            if ended:
+                self._validate()
+            if ended or now - shown > 0.5:
+                shown = now
+                self._report(total, running)
+            if now - saved > self.context.save_seconds:
+                saved = now
+                self._save()
+        self.module.load_state_dict(self.best)
+        self.module.to("cpu").eval()
+        progress = self.progress
+        return self.student, {"history": progress.history, "best_epoch": progress.best_epoch, "loss": self.kind}
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_seed(self.context.seed, self.stage, epoch))
+        return torch.randperm(len(self.train_split), generator=generator).to(self.context.device)
+
+    def _step(self, chosen: Tensor, total: int) -> float:
+        step = self.progress.step
+        torch.manual_seed(_seed(self.context.seed, self.stage, -1 - step))  # dropout: the same draws after a resume
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.learning_rate * _schedule(self.spec, step, total)
+        batch = self.train_split.take(chosen)
+        teacher = None if self.teacher is None else [value[chosen] for value in self.teacher]
+        labels = batch.labels if self.kind != "teacher" else None
+        self.module.train()
+        with mixed_precision(self.context.device):
+            outputs = as_tuple(self.module(*batch.inputs.values()))
+        outputs = tuple(value.float() for value in outputs)
+        loss = training_loss(outputs, teacher, labels, self.data.task, self.spec)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise MethodError(f"training diverged at step {step}: the loss is {value}; lower the learning rate", "loss")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.student.project()
+        return value
+
+    def _validate(self) -> None:
+        epoch = round(self.progress.step / self.steps_per_epoch, 4)
+        split = self.data.validation.to(self.context.device)
+        outputs = outputs_of(self.module, split, self.context.device)
+        reference = None if self.reference is None else self.reference[-1]
+        metrics = metrics_of(outputs[-1], split.labels, self.data.task, reference)
+        progress = self.progress
+        progress.history.append({"epoch": epoch, **metrics})
+        if not progress.best or metrics["score"] > progress.best["score"]:
+            progress.best, progress.best_epoch = metrics, epoch
+            self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        shown = {name: value for name, value in metrics.items() if name != "score"}
+        self.context.reporter.emit(
+            "metric", index=self.context.reporter.index, stage=self.stage, epoch=epoch, split="validation", **shown
+        )
+
+    def _patience_is_over(self) -> bool:
+        if self.spec.patience is None or self.progress.step % self.steps_per_epoch:
+            return False
+        return self.progress.step / self.steps_per_epoch - self.progress.best_epoch >= self.spec.patience
+
+    def _report(self, total: int, loss: float) -> None:
+        start, stop = self.span
+        fraction = start + (stop - start) * self.progress.step / total
+        latest = {name: value for name, value in self.progress.history[-1].items() if name != "score"}
+        message = f"{self.stage}, epoch {self.progress.step / self.steps_per_epoch:.1f} of {self.spec.epochs:g}"
+        self.context.progress(fraction, message, training_loss=loss, **latest)
+
+    def _save(self) -> None:
+        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+        self.context.checkpoints.replace_file(
+            f"{self.stage}-running", lambda path: _write_state(path, tensors, self.progress)
+        )
+
+    def _resume(self) -> bool:
+        path = _saved(self.context.checkpoints, self.stage)
+        if path is None:
+            return False
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
+        with safe_open(path, framework="pt", device=str(self.context.device)) as file:
+            for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                part, name = key.split(".", 1)
+                parts[part][name] = file.get_tensor(key)
+            self.progress = Progress(**json.loads(file.metadata()["progress"]))
+        self.module.load_state_dict(parts["module"])
+        self.best = parts["best"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, entry = name.split(".", 1)
+            state.setdefault(int(index), {})[entry] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        return True
+
+
+def _saved(checkpoints: Checkpoints, stage: str) -> Path | None:
+    return checkpoints.file(f"{stage}-running")
+
+
+def _write_state(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    contiguous = {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
+    save_file(contiguous, path, metadata={"progress": json.dumps(vars(progress))})
+
+
+def _seed(seed: int, stage: str, number: int) -> int:
+    """A seed of its own for each draw, so that none depends on how many were made before."""
+    mixed = seed
+    for part in (*stage.encode(), number & 0xFFFFFFFF):
+        mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**64  # Knuth's MMIX generator
+    return mixed >> 1
+
+
+def _schedule(spec: Training, step: int, total: int) -> float:
+    """Linear warm-up over 5 % of the steps, then constant or a half cosine down to zero."""
+    warm_up = max(1, round(WARM_UP * total))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    if spec.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def _optimizer(module: nn.Module, spec: Training) -> torch.optim.Optimizer:
+    """Weights decay; biases and norm parameters (one axis or none) don't."""
+    decayed = [value for value in module.parameters() if value.dim() > 1]
+    others = [value for value in module.parameters() if value.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=spec.learning_rate)

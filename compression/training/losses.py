@@ -1,0 +1,61 @@
+"""Losses and validation metrics. All outputs of a network count alike: exits trained together are several outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation uses
+from torch import Tensor
+
+from compression.training.spec import Training
+
+Task = Literal["classification", "regression"]
+LossKind = Literal["labels", "teacher", "both"]
+
+
+def label_loss(output: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Cross-entropy of logits (N × C) with class indices (N), or mean squared error with targets of the same shape."""
+    if task == "classification":
+        return F.cross_entropy(output, labels)
+    return F.mse_loss(output.reshape(labels.shape), labels)
+
+
+def soft_label_loss(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(teacher ‖ student) of probabilities softened by T, times T² so that gradients keep their size as T varies
+    (Hinton et al. 2015, section 2). Logits N × C, in nats, mean over N."""
+    student = F.log_softmax(output / temperature, dim=-1)
+    target = F.log_softmax(teacher / temperature, dim=-1)
+    return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
+
+
+def training_loss(
+    outputs: Sequence[Tensor],
+    teacher: Sequence[Tensor] | None,
+    labels: Tensor | None,
+    task: Task | None,
+    spec: Training,
+) -> Tensor:
+    """The loss of one batch, averaged over outputs: labels, teacher, or (1 − α) labels + α teacher.
+
+    Without a classification task the teacher's outputs are matched by mean squared error: nothing says that they are
+    logits, and for logits this is the high-temperature limit of the soft labels.
+    """
+    losses = []
+    for index, output in enumerate(outputs):
+        from_labels = label_loss(output, labels, task) if labels is not None and task is not None else None
+        from_teacher = None
+        if teacher is not None:
+            target = teacher[index]
+            if task == "classification":
+                from_teacher = soft_label_loss(output, target, spec.temperature)
+            else:
+                from_teacher = F.mse_loss(output, target)
+        if from_labels is not None and from_teacher is not None:
+            losses.append((1 - spec.alpha) * from_labels + spec.alpha * from_teacher)
+        else:
+            only = from_labels if from_labels is not None else from_teacher
+            if only is None:
+                raise ValueError("a loss needs labels or a teacher")
+            losses.append(only)
+    return sum(losses[1:], losses[0]) / len(losses)
