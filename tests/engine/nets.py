@@ -1,0 +1,94 @@
+"""Small networks, each with one structure that pruning has to respect, and a way to make a `Network` of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+
+from compression.network import Input, Network, Signature
+
+
+def network_of(module: nn.Module, *shape: int, seed: int = 0) -> Network:
+    """Traces `module` (one float input of `shape`), with batch-norm statistics that aren't trivial."""
+    torch.manual_seed(seed)
+    for value in module.parameters():
+        if value.dim() == 1:
+            nn.init.uniform_(value, -0.5, 1.5)
+    module.train()
+    with torch.no_grad():
+        for _ in range(3):
+            module(torch.randn(8, *shape) * 1.5 + 0.3)
+    return Network(fx.symbolic_trace(module.eval()), Signature((Input("x", shape),)))
+
+
+class Chain(nn.Module):
+    """conv → norm → conv → norm → pool → linear → linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.norm2 = nn.Conv2d(8, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.relu, self.pool = nn.ReLU(), nn.MaxPool2d(4)
+        self.hidden, self.head = nn.Linear(48, 20), nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        x = self.pool(self.relu(self.norm2(self.conv2(x))))
+        return self.head(self.relu(self.hidden(torch.flatten(x, 1))))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.inner, self.outer = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.relu, self.head = nn.ReLU(), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.stem(x)))
+        x = self.relu(x + self.outer(self.relu(self.inner(x))))
+        return self.head(x.mean([2, 3]))
+
+
+class Concat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(1, 4, 1)
+        self.norm, self.mix = nn.BatchNorm2d(10), nn.Conv2d(10, 8, 1)
+        self.head = nn.Linear(8 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(torch.cat([self.left(x), self.right(x)], 1))
+        return self.head(torch.flatten(torch.relu(self.mix(x)), 1))
+
+
+class Depthwise(nn.Module):
+    """A depthwise convolution with multiplier 2, a grouped one, and squeeze-and-excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.depthwise, self.norm = nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.BatchNorm2d(16)
+        self.squeeze, self.excite = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+        self.grouped = nn.Conv2d(16, 12, 3, padding=1, groups=4)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.depthwise(self.stem(x))))
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean([2, 3], keepdim=True)))))
+        return self.head(torch.relu(self.grouped(x * gate)).mean([2, 3]))
+
+
+class ChunkThenCat(nn.Module):
+    """Torch-Pruning cuts this without an error, and its forward then crashes (measured, `docs/benchmarks.md`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.after, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = torch.chunk(self.stem(x), 2, 1)
+        return self.head(self.after(torch.cat([right, left], 1)).mean([2, 3]))
+
+
+ALL = {"chain": Chain, "residual": Residual, "concat": Concat, "depthwise": Depthwise, "chunk": ChunkThenCat}

@@ -1,0 +1,142 @@
+"""Cutting channels: every coupled structure stays whole and computes what the zero-masked original does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from compression.errors import MethodError, VerificationError
+from compression.network import Mask, Network
+from compression.pruning.channels import map_channels
+from compression.pruning.cut import cut, zeroed
+from compression.pruning.importance import dimensions, magnitude
+from compression.pruning.plan import CostModel, choose
+from tests.engine.nets import ALL, Chain, ChunkThenCat, Depthwise, Residual, network_of
+
+
+def some_classes(network: Network, share: float = 0.4) -> list[int]:
+    """A seeded share of each width's classes."""
+    random = np.random.default_rng(0)
+    removed: list[int] = []
+    for classes in dimensions(map_channels(network)).values():
+        removed += random.choice(classes, int(len(classes) * share), replace=False).tolist()
+    return removed
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_cut_equals_the_zero_masked_original(name: str) -> None:
+    network = network_of(ALL[name](), 1, 8, 8)
+    removed = some_classes(network)
+    assert removed
+    before = {key: value.clone() for key, value in network.module.state_dict().items()}
+    smaller = cut(network, map_channels(network), removed, reason={})  # raises unless it does
+    count = sum(value.numel() for value in smaller.module.parameters())
+    assert count < sum(value.numel() for value in network.module.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in network.module.state_dict().items())
+    smaller.module.train()
+    loss = smaller.module(*smaller.example(4)).square().sum()
+    loss.backward()  # it still trains
+    assert all(value.grad is not None for value in smaller.module.parameters())
+
+
+def test_a_wrong_cut_is_refused() -> None:
+    network = network_of(Residual(), 1, 8, 8)
+    channels = map_channels(network)
+    removed = some_classes(network)
+    with torch.no_grad():
+        # A map that forgets a consumer cuts the wrong columns.
+        channels.layers["head"].inputs[:] = channels.layers["head"].inputs[::-1].copy()
+    with pytest.raises(VerificationError):
+        cut(network, channels, removed[:1], reason={})
+
+
+def test_an_addition_ties_its_operands() -> None:
+    channels = map_channels(network_of(Residual(), 1, 8, 8))
+    stem, outer = channels.layers["stem"].outputs, channels.layers["outer"].outputs
+    assert (channels.classes[stem] == channels.classes[outer]).all()
+    assert set(dimensions(channels)) == {("stem", "outer"), ("inner",)}
+
+
+def test_groups_keep_equal_sizes_and_depthwise_follows_its_input() -> None:
+    network = network_of(Depthwise(), 1, 8, 8)
+    smaller = cut(network, map_channels(network), some_classes(network, 0.5), reason={})
+    layers = smaller.layers()
+    assert layers["depthwise"].groups == layers["stem"].out_channels < 8
+    assert layers["depthwise"].out_channels == 2 * layers["stem"].out_channels
+    assert layers["grouped"].groups == 4
+    assert layers["grouped"].in_channels == layers["depthwise"].out_channels
+
+
+def test_what_is_not_followed_is_left_alone_and_named() -> None:
+    channels = map_channels(network_of(ChunkThenCat(), 1, 8, 8))
+    assert "chunk" in channels.frozen_by["stem"]
+    assert "output" in channels.frozen_by["head"]
+    assert set(dimensions(channels)) == {("after",)}
+
+
+def test_masks_are_cut_along() -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    keep = torch.rand(12, 8, 3, 3, generator=torch.Generator().manual_seed(0)) > 0.5
+    network = network.replaced(encodings={"conv2.weight": Mask(keep)})
+    network.project()
+    smaller = cut(network, map_channels(network), some_classes(network), reason={})
+    mask = smaller.encodings["conv2.weight"]
+    weight = smaller.layers()["conv2"].weight
+    assert isinstance(mask, Mask)
+    assert mask.keep.shape == weight.shape
+    assert bool((weight[~mask.keep] == 0).all())
+    assert bool((weight[mask.keep] != 0).all())
+
+
+@pytest.mark.parametrize("measure", ["macs", "parameters"])
+@pytest.mark.parametrize("name", ["chain", "residual", "concat", "depthwise"])
+def test_the_plan_meets_its_target_and_its_cost_model_is_exact(name: str, measure: str) -> None:
+    from compression.measure.cost import cost_of
+
+    network = network_of(ALL[name](), 1, 8, 8)
+    channels = map_channels(network)
+    model = CostModel(channels, measure, elsewhere=0)  # type: ignore[arg-type]
+    before = getattr(cost_of(network), measure)
+    model.elsewhere = before - model.total()
+    removed = _choose(network, model, before * 0.5)
+    after = getattr(cost_of(cut(network, channels, removed, reason={})), measure)
+    assert after == pytest.approx(model.total())
+    assert 0.3 * before < after <= 0.5 * before
+
+
+def test_widths_come_in_multiples() -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    model = CostModel(map_channels(network), "macs", elsewhere=0)
+    removed = _choose(network, model, model.total() * 0.5, multiple_of=4)
+    layers = cut(network, map_channels(network), removed, reason={}).layers()
+    assert {layers[name].weight.shape[0] % 4 for name in ("conv1", "conv2", "hidden")} == {0}
+
+
+def test_a_target_out_of_reach_is_an_error() -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    model = CostModel(map_channels(network), "macs", elsewhere=0)
+    with pytest.raises(MethodError, match="max_layer_ratio"):
+        _choose(network, model, model.total() * 0.01, max_layer_ratio=0.2)
+
+
+def _choose(
+    network: Network, model: CostModel, target: float, multiple_of: int = 1, max_layer_ratio: float = 0.9
+) -> list[int]:
+    channels = map_channels(network)
+    return choose(
+        channels,
+        magnitude(network, channels),
+        model,
+        target,
+        selected=set(channels.layers),
+        max_layer_ratio=max_layer_ratio,
+        multiple_of=multiple_of,
+        original_widths={names: len(classes) for names, classes in dimensions(channels).items()},
+    )
+
+
+def test_zeroing_nothing_changes_nothing() -> None:
+    network = network_of(Depthwise(), 1, 8, 8)
+    same = zeroed(network, map_channels(network), [])
+    assert torch.equal(same.module(*network.example(3)), network.module(*network.example(3)))
