@@ -1,0 +1,80 @@
+"""Shapes of every value of a graph, found without computing any: how an untrusted graph is tried before it is run."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from compression.errors import IntakeError
+from compression.network import Input
+
+Value: TypeAlias = Any  # of a node: a tensor, a number, a tuple of tensors
+
+LARGEST_VALUE = 2**30
+"""Elements that one intermediate value may have; more is refused before it is allocated."""
+
+RUN_ERRORS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+)
+"""What running a graph that doesn't fit its values can raise."""
+
+_ARITHMETIC = {getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "neg")}
+
+
+def shapes(module: fx.GraphModule, inputs: Iterable[Input], batch: int) -> dict[fx.Node, Value]:
+    """Every node's value for a batch of `inputs`, with tensors as shapes only (fake tensors, no memory behind them).
+
+    IntakeError (`where` = the node): the graph doesn't fit these inputs, or a value would be absurdly large.
+    """
+    mode = FakeTensorMode()
+    fakes = {id(tensor): mode.from_tensor(tensor) for tensor in [*module.parameters(), *module.buffers()]}
+    trial = _Trial(copy.deepcopy(module, fakes))
+    with mode:
+        trial.run(*[_input(spec, batch) for spec in inputs])
+    by_name = {node.name: node for node in module.graph.nodes}
+    return {by_name[name]: value for name, value in trial.values.items()}
+
+
+def _input(spec: Input, batch: int) -> Tensor:
+    if min(spec.shape, default=0) < 0 or batch * math.prod(spec.shape) > LARGEST_VALUE:
+        raise IntakeError("an input of an impossible shape", spec.name)
+    return torch.empty((batch, *spec.shape), dtype=getattr(torch, spec.dtype))
+
+
+class _Trial(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Value] = {}
+        self.extra_traceback = False
+
+    def run_node(self, n: fx.Node) -> Value:
+        try:
+            if n.target in _ARITHMETIC and not all(isinstance(v, Tensor | int | float) for v in self._arguments(n)):
+                raise TypeError("arithmetic takes tensors and numbers")  # not "%9999999d" % 1 or [0] * 2**40
+            with torch.no_grad():
+                value = super().run_node(n)
+        except RUN_ERRORS as error:
+            raise IntakeError(f"the graph does not fit its inputs: {str(error)[:300]}", n.name) from error
+        for part in value if isinstance(value, tuple | list) else (value,):
+            elements = part.numel() if isinstance(part, Tensor) else abs(part) if isinstance(part, int) else 0
+            if elements > LARGEST_VALUE:
+                raise IntakeError(f"a value of {elements} elements: too large", n.name, kind="model-unsafe")
+        self.values[n.name] = value
+        return value
+
+    def _arguments(self, n: fx.Node) -> tuple[Value, ...]:
+        return self.fetch_args_kwargs_from_env(n)[0]
