@@ -1,0 +1,170 @@
+"""`python -m compression inspect FILE | methods | run SPEC.json --model M [--data D] --out DIR`.
+
+Prints for people, or JSON with `--json` (`run` streams one event a line). Exit status 0: done; 2: the input was refused,
+with the reason on stderr; 3: a transform failed its verification and nothing was published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from compression.errors import NiwakiError, Refusal, SpecError
+from compression.events import Reporter
+from compression.registry import methods
+from compression.spec import parse_job
+
+MAX_SPEC_BYTES = 1 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.watch_stdin:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    events = _private_stdout() if options.json else sys.stdout
+    reporter = Reporter(events, as_json=options.json)
+    command: Callable[[argparse.Namespace, Reporter], None] = options.command
+    try:
+        command(options, reporter)
+    except NiwakiError as error:
+        refused = isinstance(error, Refusal)
+        if options.json:
+            reporter.emit("refused" if refused else "failed", error=error.as_dict())
+        else:
+            print(f"niwaki: {'refused' if refused else 'failed'} ({error.kind}): {error}", file=sys.stderr)
+        return 2 if refused else 3
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m compression", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="what a model or data file holds, and what can be done with it")
+    inspect.add_argument("file", type=Path)
+    inspect.add_argument("--kind", choices=["model", "data"], help="needed only where the file could be either")
+    inspect.set_defaults(command=_inspect)
+
+    listing = commands.add_parser("methods", help="the methods and their fields")
+    listing.set_defaults(command=_methods)
+
+    run = commands.add_parser("run", help="run a job spec on files")
+    run.add_argument("spec", type=Path)
+    run.add_argument("--model", type=Path, required=True)
+    run.add_argument("--data", type=Path)
+    run.add_argument("--out", type=Path, required=True, help="folder for artifacts/ and checkpoints/; a rerun resumes")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    run.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch; measuring uses one")
+    run.set_defaults(command=_run)
+
+    for command in (inspect, run):
+        command.add_argument(
+            "--architecture", help='JSON for .safetensors: {"architecture": "resnet20", "arguments": {}}'
+        )
+    for command in (inspect, listing, run):
+        command.add_argument("--json", action="store_true", help="JSON on stdout")
+        command.add_argument("--watch-stdin", action="store_true", help="end when stdin is closed")
+    return parser
+
+
+def _inspect(options: argparse.Namespace, reporter: Reporter) -> None:
+    _require_file(options.file)
+    from compression.intake.inspect import describe, inspect_file
+
+    inspection = inspect_file(options.file, _architecture(options), options.kind)
+    if options.json:
+        reporter.emit("done", inspection=inspection)
+    else:
+        print(describe(inspection))
+
+
+def _methods(options: argparse.Namespace, reporter: Reporter) -> None:
+    if options.json:
+        schemas = {
+            name: {"summary": entry.summary, "schema": entry.spec.model_json_schema()}
+            for name, entry in methods().items()
+        }
+        reporter.emit("done", methods=schemas)
+        return
+    for name, method in methods().items():
+        print(f"{name}\n    {method.summary}")
+        for field, info in method.spec.model_fields.items():
+            if field != "method":
+                print(f"    {field}: {info.description or info.annotation}")
+
+
+def _run(options: argparse.Namespace, reporter: Reporter) -> None:
+    reporter.emit("started")
+    spec = parse_job(_json_file(options.spec, "spec"))
+    for path in (options.model, options.data):
+        if path is not None:
+            _require_file(path)
+    if options.threads < 1:
+        raise SpecError("at least one thread is needed", "--threads")
+    options.out.mkdir(parents=True, exist_ok=True)
+    from compression.pipeline import Job, run
+
+    job = Job(
+        spec=spec,
+        model=options.model,
+        data=options.data,
+        out=options.out,
+        architecture=_architecture(options),
+        device=options.device,
+        threads=options.threads,
+    )
+    report = run(job, reporter)
+    reporter.emit("done", headline=report["headline"], artifacts=report["artifacts"])
+    if not options.json:
+        print((options.out / "artifacts" / "report.md").read_text())
+
+
+def _architecture(options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.architecture is None:
+        return None
+    try:
+        value = json.loads(options.architecture)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"not JSON: {error}", "--architecture") from error
+    if not isinstance(value, dict):
+        raise SpecError('an object is wanted, such as {"architecture": "lenet5"}', "--architecture")
+    return value
+
+
+def _json_file(path: Path, what: str) -> Any:
+    _require_file(path)
+    if path.stat().st_size > MAX_SPEC_BYTES:
+        raise SpecError(f"the {what} is larger than 1 MiB", path.name)
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SpecError(f"not JSON: {error}", path.name) from error
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise Refusal("there is no such file", str(path))
+
+
+def _end_with_parent() -> None:
+    """The parent holds stdin's other end; when it is gone, so are we, in whatever we are doing."""
+    while os.read(0, 4096):
+        pass
+    os._exit(75)
+
+
+def _private_stdout() -> TextIO:
+    """The stream for events. Everything else that is printed (by libraries too) goes to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+if __name__ == "__main__":
+    sys.exit(main())

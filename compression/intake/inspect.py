@@ -1,0 +1,123 @@
+"""What an upload holds, before anything is spent on it: layers and costs, and what every method's own `check` says."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from compression.errors import IntakeError
+from compression.intake.arrays import Array, read_arrays
+
+Kind = Literal["model", "data"]
+SHOWN_CLASSES = 1000
+
+
+def inspect_file(path: Path, architecture: Mapping[str, Any] | None = None, kind: Kind | None = None) -> dict[str, Any]:
+    """JSON facts about a model or a data file. Raises IntakeError or DataError."""
+    if (kind or _guess(path, architecture)) == "data":
+        return inspect_data(path)
+    from compression.intake.model import read_model
+
+    return inspect_network(read_model(path, architecture))
+
+
+def inspect_network(network: Any) -> dict[str, Any]:
+    """Inputs, outputs, layers with shapes, parameters and MACs, and every method's verdict."""
+    from compression.measure.cost import cost_of
+    from compression.registry import methods
+
+    cost = cost_of(network)
+    return {
+        "kind": "model",
+        "provenance": [dict(entry) for entry in network.provenance],
+        "inputs": [
+            {"name": entry.name, "shape": list(entry.shape), "dtype": entry.dtype} for entry in network.signature.inputs
+        ],
+        "outputs": list(network.signature.outputs),
+        "variants": list(network.variants),
+        "cost": {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs, "bytes": cost.bytes},
+        "layers": cost.layers,
+        "methods": {name: method.check(network).as_dict() for name, method in methods().items()},
+    }
+
+
+def inspect_data(path: Path) -> dict[str, Any]:
+    """Arrays with shape, type and range; for integer vectors the count of each value."""
+    arrays = {name: _describe_array(value) for name, value in read_arrays(path).items()}
+    return {"kind": "data", "arrays": arrays}
+
+
+def _describe_array(value: Array) -> dict[str, Any]:
+    facts: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
+    if value.size:
+        numbers = value.astype(np.float32) if value.dtype == np.float16 else value
+        finite = bool(np.isfinite(numbers).all())
+        facts["finite"] = finite
+        if finite:
+            facts |= {"min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean())}
+    if value.ndim == 1 and value.dtype.kind in "iu":
+        values, counts = np.unique(value, return_counts=True)
+        if len(values) <= SHOWN_CLASSES:
+            facts["counts"] = {str(key): int(count) for key, count in zip(values, counts, strict=True)}
+    return facts
+
+
+def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
+    """By content: an archive of `.npy` members is data; so are safetensors named as data is (`x`, `y`, `x_train`)."""
+    if architecture is not None:
+        return "model"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return "data" if all(name.endswith(".npy") for name in archive.namelist()) else "model"
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] != b"{":
+        return "model"
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = set(file.keys())
+            described = "niwaki" in (file.metadata() or {})
+    except SafetensorError as error:
+        raise IntakeError(f"not a readable safetensors file: {error}", path.name) from error
+    if described or not names & {"x", "y", "x_train", "y_train"}:
+        return "model"
+    return "data"
+
+
+def describe(inspection: Mapping[str, Any]) -> str:
+    """The inspection as text for a terminal."""
+    if inspection["kind"] == "data":
+        return "\n".join(_array_line(name, facts) for name, facts in inspection["arrays"].items())
+    cost = inspection["cost"]
+    inputs = ", ".join(
+        f"{entry['name']} {entry['dtype']} N×{'×'.join(map(str, entry['shape']))}" for entry in inspection["inputs"]
+    )
+    lines = [
+        f"{inputs} → {', '.join(inspection['outputs'])}",
+        f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs a sample, {cost['bytes']:,} bytes of tensors",
+        "",
+        f"{'layer':32} {'type':16} {'weight':>20} {'parameters':>12} {'MACs':>14}",
+    ]
+    for layer in inspection["layers"]:
+        shape = "×".join(map(str, layer["weight"] or []))
+        lines.append(
+            f"{layer['name']:32} {layer['type']:16} {shape:>20} {layer['parameters']:>12,} {layer['macs']:>14,}"
+        )
+    lines.append("")
+    for name, verdict in inspection["methods"].items():
+        state = "can run" if verdict["applicable"] else f"can't run: {verdict['reason']}"
+        lines.append(f"{name}: {state}")
+        lines += [f"    left as it is: {detail}" for detail in verdict["details"]]
+    return "\n".join(lines)
+
+
+def _array_line(name: str, facts: Mapping[str, Any]) -> str:
+    extent = f"{facts['min']:.4g} … {facts['max']:.4g}" if "min" in facts else "not finite or empty"
+    classes = f", {len(facts['counts'])} values" if "counts" in facts else ""
+    return f"{name:20} {facts['dtype']:8} {'×'.join(map(str, facts['shape'])):>20}  {extent}{classes}"

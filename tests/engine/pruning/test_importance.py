@@ -1,0 +1,131 @@
+"""Importance criteria against independent references: Torch-Pruning for magnitude and batch norm, autograd on explicit
+gates and finite differences for Taylor."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch_pruning as tp
+from torch import nn
+
+from compression.checkpoint import Checkpoints
+from compression.context import Context
+from compression.data import Dataset, Split
+from compression.errors import MethodError
+from compression.events import Reporter
+from compression.network import Network
+from compression.pruning.channels import map_channels
+from compression.pruning.importance import batch_norm_scale, magnitude, taylor
+from tests.engine.nets import Chain, Residual, network_of
+
+
+def context_for(network: Network, tmp_path: Path, labelled: bool = True, samples: int = 32) -> Context:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(samples, *network.signature.inputs[0].shape, generator=generator)
+    labels = torch.randint(0, 5, (samples,), generator=generator) if labelled else None
+    split = Split({"x": inputs}, labels)
+    reporter = Reporter(io.StringIO())
+    return Context(
+        data=Dataset(split, split, split, "classification" if labelled else None),
+        original=network,
+        device=torch.device("cpu"),
+        seed=0,
+        reporter=reporter,
+        checkpoints=Checkpoints(tmp_path, "0-test", reporter),
+    )
+
+
+def scores_by_torch_pruning(network: Network, importance: object, layer: str) -> np.ndarray:
+    module = copy.deepcopy(network.module)
+    graph = tp.DependencyGraph().build_dependency(module, example_inputs=network.example(2))
+    target = dict(module.named_modules())[layer]
+    group = graph.get_pruning_group(target, tp.prune_conv_out_channels, list(range(target.out_channels)))
+    return importance(group).detach().double().numpy()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("net", "layer"), [(Chain, "conv1"), (Residual, "stem"), (Residual, "inner")])
+def test_group_magnitude_equals_torch_pruning(net: type[nn.Module], layer: str) -> None:
+    network = network_of(net(), 1, 8, 8)
+    channels = map_channels(network)
+    ours = magnitude(network, channels)[channels.classes[channels.layers[layer].outputs]]
+    theirs = scores_by_torch_pruning(
+        network, tp.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer="mean"), layer
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_batch_norm_scale_equals_torch_pruning() -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    channels = map_channels(network).layers["conv1"]
+    with pytest.raises(MethodError, match="hidden"):
+        batch_norm_scale(network, map_channels(network))  # the linear layer has no norm
+    full = map_channels(network)
+    full.frozen[full.layers["hidden"].outputs] = True
+    ours = batch_norm_scale(network, full)[full.classes[channels.outputs]]
+    theirs = scores_by_torch_pruning(
+        network, tp.importance.BNScaleImportance(group_reduction="mean", normalizer=None), "conv1"
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_taylor_is_the_squared_derivative_by_a_gate(tmp_path: Path) -> None:
+    """One mini-batch: gates multiplied onto the input of the consumer, differentiated by autograd."""
+    network = network_of(Residual(), 1, 8, 8)
+    context = context_for(network, tmp_path)
+    channels = map_channels(network)
+    ours = taylor(network, channels, context)[channels.classes[channels.layers["inner"].outputs]]
+    module = copy.deepcopy(network.module)
+    gates = torch.ones(6, requires_grad=True)
+    module.get_submodule("outer").register_forward_pre_hook(lambda _, args: (args[0] * gates.reshape(1, -1, 1, 1),))
+    assert context.data is not None
+    data = context.data.train
+    loss = nn.functional.cross_entropy(module(data.inputs["x"]), data.labels)
+    (expected,) = torch.autograd.grad(loss, gates)
+    np.testing.assert_allclose(ours, expected.double().square().numpy(), rtol=1e-3, atol=1e-12)
+
+
+def test_taylor_predicts_the_loss_change_of_a_small_gate(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    context = context_for(network, tmp_path)
+    channels = map_channels(network)
+    ours = taylor(network, channels, context)[channels.classes[channels.layers["conv1"].outputs]]
+    assert context.data is not None
+    data = context.data.train
+
+    def loss(gate: float, channel: int) -> float:
+        module = copy.deepcopy(network.module).double()
+        with torch.no_grad():
+            module.get_submodule("conv2").weight[:, channel] *= gate
+            output = module(data.inputs["x"].double())
+        return float(nn.functional.cross_entropy(output, data.labels))
+
+    for channel in range(8):
+        slope = (loss(1 + 1e-4, channel) - loss(1 - 1e-4, channel)) / 2e-4
+        assert ours[channel] == pytest.approx(slope**2, rel=1e-2, abs=1e-10)
+
+
+def test_taylor_without_labels_is_the_curvature_of_the_distance_to_the_original(tmp_path: Path) -> None:
+    """E[(∂⟨r, f⟩/∂g)²] over random r is Σ (∂f/∂g)²: compared with the exact Jacobian, averaged over outputs."""
+    network = network_of(Chain(), 1, 8, 8)
+    context = context_for(network, tmp_path, labelled=False, samples=2048)
+    channels = map_channels(network)
+    ours = taylor(network, channels, context)[channels.classes[channels.layers["conv1"].outputs]]
+    assert context.data is not None
+    x = context.data.train.inputs["x"].double()
+    exact = np.zeros(8)
+    for channel in range(8):
+
+        def outputs(gate: float, channel: int = channel) -> torch.Tensor:
+            module = copy.deepcopy(network.module).double()
+            with torch.no_grad():
+                module.get_submodule("conv2").weight[:, channel] *= gate
+                return module(x)
+
+        exact[channel] = float(((outputs(1 + 1e-4) - outputs(1 - 1e-4)) / 2e-4).square().sum(1).mean())
+    assert np.corrcoef(ours, exact)[0, 1] > 0.97
+    np.testing.assert_allclose(ours, exact, rtol=0.6)
