@@ -1,7 +1,7 @@
 """`python -m compression inspect FILE | methods | run SPEC.json --model M [--data D] --out DIR`.
 
-Prints for people, or JSON with `--json` (`run` streams one event a line). Exit status 0: done; 2: the input was refused,
-with the reason on stderr; 3: a transform failed its verification and nothing was published.
+Prints for people, or JSON with `--json` (`run` streams one event a line). Exit status 0: done; 2: the input was
+refused, with the reason on stderr; 3: a transform failed its verification and nothing was published.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A job from files to files: a plain loop of apply, verify, measure, record, checkpoint; then export, measure, report."""
+"""A job, from files to files: apply, verify, measure, record, checkpoint, step by step; then export, measure, report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Job:
 
 
 def run(job: Job, reporter: Reporter) -> dict[str, Any]:
-    """Runs the job and returns the report; files are in `job.out / "artifacts"`. Raises Refusal or VerificationError."""
+    """Runs the job and returns the report; files are in `job.out / "artifacts"`. Raises Refusal, VerificationError."""
     device = devices.choose(job.device)
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)

@@ -96,7 +96,7 @@ def choose(
 ) -> list[int]:
     """Representatives of the classes to remove so that the cost falls to `target` or just below.
 
-    `selected` layers may lose channels; of each width at most `max_layer_ratio` of `original_widths` goes.
+    `selected` layers may lose channels; at most `max_layer_ratio` of each of the `original_widths` goes.
     Raises MethodError when the limits don't let the target be reached.
     """
     widths = _widths(channels, scores, selected, max_layer_ratio, multiple_of, original_widths)
