@@ -1,0 +1,34 @@
+"""What may import what, where import-linter can't see it: at run time, in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "safetensors")
+
+
+@pytest.mark.parametrize("module", ["compression.spec", "compression.__main__", "api.app", "worker.tasks"])
+def test_no_tensor_library_comes_along(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_method_file_imports_without_torch_and_numpy() -> None:
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {HEAVY}: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from compression.registry import methods\n"
+        "from compression.spec import JobSpec\n"
+        "print(len(methods()), len(JobSpec.model_json_schema()['$defs']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, definitions = map(int, done.stdout.split())
+    assert count >= 2
+    assert definitions >= count
