@@ -91,11 +91,13 @@ def parse_job(value: Any) -> JobSpec:
 
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """Each fault of a validation error as {"pointer", "message"}; the union's tag is left out of the pointer."""
-    known = set(methods())
     return [
-        {
-            "pointer": "".join(f"/{part}" for part in entry["loc"] if part not in known),
-            "message": entry["msg"],
-        }
+        {"pointer": "".join(f"/{part}" for part in _without_tag(entry["loc"])), "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_context=False)
     ]
+
+
+def _without_tag(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """("steps", 0, "finetune", "training") → ("steps", 0, "training"): a pointer into the document as it was sent."""
+    tagged = len(location) > 2 and location[0] == "steps" and location[2] in methods()
+    return location[:2] + location[3:] if tagged else location
