@@ -1,0 +1,91 @@
+"""The zip around a torch.export archive: its members, checked before any of them is read.
+
+torch writes its members uncompressed, so a member is never larger than the file: what says otherwise is refused.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+from pathlib import Path
+from types import TracebackType
+
+from compression.errors import IntakeError
+
+MOST_MEMBERS = 20_000
+LARGEST_JSON = 64 << 20
+_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError, struct.error)
+"""What `zipfile` raises on a damaged or odd file (RuntimeError: an encrypted member)."""
+
+
+class Archive:
+    """Members by their path below the archive's one top folder ("models/model.json"). A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except _ZIP_ERRORS as error:
+            raise IntakeError(f"not a sound zip file: {error}", path.name) from error
+        try:
+            self._members = _members(self._zip.infolist(), path.stat().st_size)
+        except IntakeError:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._zip.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def names(self, prefix: str = "") -> list[str]:
+        return sorted(name for name in self._members if name.startswith(prefix))
+
+    def size(self, name: str) -> int:
+        """Bytes of a member. IntakeError: there is none."""
+        if name not in self._members:
+            raise IntakeError("the archive lacks this member", name[:200])
+        return self._members[name].file_size
+
+    def read(self, name: str, at_most: int = LARGEST_JSON) -> bytes:
+        """A member's bytes, with their checksum verified. IntakeError: none, too large, or damaged."""
+        if self.size(name) > at_most:
+            raise IntakeError(f"larger than {at_most} bytes", name, kind="model-unsafe")
+        try:
+            return self._zip.read(self._members[name])
+        except _ZIP_ERRORS as error:
+            raise IntakeError(f"the member is damaged: {error}", name) from error
+
+
+def _members(infos: list[zipfile.ZipInfo], file_size: int) -> dict[str, zipfile.ZipInfo]:
+    if not infos or len(infos) > MOST_MEMBERS:
+        raise IntakeError(f"an archive has 1 to {MOST_MEMBERS} members, this has {len(infos)}", kind="model-unsafe")
+    members: dict[str, zipfile.ZipInfo] = {}
+    end = 0
+    for info in sorted(infos, key=lambda member: member.header_offset):
+        _check_member(info)
+        if info.header_offset < end or info.header_offset + info.file_size > file_size:
+            raise IntakeError("members overlap or leave the file", info.filename[:200], kind="model-unsafe")
+        end = info.header_offset + info.file_size
+        _, _, name = info.filename.partition("/")
+        if name in members:
+            raise IntakeError("a member comes twice", info.filename[:200], kind="model-unsafe")
+        members[name] = info
+    if len({info.filename.partition("/")[0] for info in infos}) != 1:
+        raise IntakeError("an archive has one top folder", kind="model-unsafe")
+    return members
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    parts = info.filename.split("/")
+    if len(parts) < 2 or len(info.filename) > 500 or {"", ".", ".."} & set(parts) or "\\" in info.filename:
+        raise IntakeError("a member's path is not allowed", info.filename[:200], kind="model-unsafe")
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 0x1:
+        raise IntakeError("a member is compressed or encrypted; torch.export.save does neither", info.filename[:200])
+    mode = info.external_attr >> 16
+    if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
+        raise IntakeError("a member is not a plain file", info.filename[:200], kind="model-unsafe")

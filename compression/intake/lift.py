@@ -1,0 +1,206 @@
+"""ATen program → `Network`: leaf modules and plain functions, so that training and cutting are ordinary again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+
+from compression.errors import IntakeError
+from compression.intake.aten_call import AtenCall, Value, aten_call
+from compression.intake.lift_functions import Called, holds_batch, lift_function, passes_through
+from compression.intake.lift_modules import Leaf, lift_module, training_mode
+from compression.intake.program import Program
+from compression.intake.same import check_same
+from compression.intake.shapes import shapes
+from compression.network import Network, Signature
+from compression.vocabulary import RESERVED, aten, module_arguments, size, state
+
+
+def lift(program: Program) -> Network:
+    """The network that computes what `program` does, bit for bit, with a free batch.
+
+    IntakeError: an operator is unsupported, the program doesn't run, or (model-inexact) the lifted graph differs.
+    """
+    batches = (2, 3) if program.static_batch is None else (program.static_batch,)
+    trials = tuple(shapes(program.module, program.inputs, batch) for batch in batches)
+    module = _Lifting(program, trials).run()
+    outputs = ("output",) if program.outputs == 1 else tuple(f"output_{index}" for index in range(program.outputs))
+    source: dict[str, Any] = {"format": "pt2", "torch": program.torch_version}
+    if program.static_batch is not None:
+        source["static_batch"] = program.static_batch
+    if program.fixed_axes:
+        source["fixed_axes"] = list(program.fixed_axes)
+    network = Network(module, Signature(program.inputs, outputs), provenance=(source,))
+    check_same(program, network)
+    return network
+
+
+class _Lifting:
+    """`values` maps each ATen node to what it became. A node that works in place shares the entry of the node whose
+    value it changes, so that later users of either see the new value."""
+
+    def __init__(self, program: Program, trials: tuple[Mapping[fx.Node, Value], ...]) -> None:
+        self.program = program
+        self.trials = trials
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self.values: dict[fx.Node, Value] = {}
+        self.stands_for: dict[fx.Node, fx.Node] = {}
+        self.follows_input: set[fx.Node] = set()
+        self.made: dict[tuple[Any, ...], str] = {}
+        self.attached: dict[int, str] = {}
+        self.batch: fx.Node | None = None
+
+    def run(self) -> fx.GraphModule:
+        for node in self.program.module.graph.nodes:
+            if node.op == "placeholder":
+                self.values[node] = self.graph.placeholder(str(node.target))
+                self.follows_input.add(node)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                self.graph.output(fx.map_arg(node.args[0], self._value))
+        module = fx.GraphModule(self.root, self.graph)
+        module.graph.eliminate_dead_code()
+        module.delete_all_unused_submodules()
+        module.recompile()
+        return module.eval()
+
+    def _value(self, node: fx.Node) -> Value:
+        node = self.stands_for.get(node, node)
+        if node not in self.values:
+            self.values[node] = self.graph.get_attr(self._constant(node))
+        return self.values[node]
+
+    def _constant(self, node: fx.Node) -> str:
+        """Attaches a parameter or buffer that no leaf module owns, under its own name."""
+        tensor: Tensor = getattr(self.program.module, str(node.target))
+        if id(tensor) not in self.attached:
+            holder, name = self._place(self.program.names[str(node.target)])
+            parent = self.root.get_submodule(holder)
+            if isinstance(tensor, nn.Parameter):
+                parent.register_parameter(name, tensor)
+            else:
+                parent.register_buffer(name, tensor)
+            self.attached[id(tensor)] = f"{holder}.{name}".lstrip(".")
+        return self.attached[id(tensor)]
+
+    def _call(self, node: fx.Node) -> None:
+        if any(source in self.follows_input for source in node.all_input_nodes):
+            self.follows_input.add(node)
+        if not isinstance(node.target, OpOverload):
+            function: Any = node.target
+            self.values[node] = self._emit((function, node.args, {}), node)
+            return
+        call = aten_call(node, self.trials)
+        lifted = self._lift(call)
+        if node.target.overloadpacket.__name__.endswith("_") and isinstance(node.args[0], fx.Node):
+            changed = self.stands_for.get(node.args[0], node.args[0])
+            self.stands_for[node] = changed
+            self.values[changed] = lifted
+        else:
+            self.values[node] = lifted
+
+    def _lift(self, call: AtenCall) -> Value:
+        if passes_through(call):
+            return self._value(call["self"])
+        if call.operator == "scaled_dot_product_attention" and call["dropout_p"] != 0:
+            raise training_mode(call)
+        leaf = lift_module(call)
+        if leaf is not None:
+            return self._module(call, leaf)
+        batch = self.program.static_batch
+        if batch is not None and holds_batch(call, batch, follows_input=call.node in self.follows_input):
+            return self._with_free_batch(call)
+        return self._emit(lift_function(call) or _plain(call), call.node)
+
+    def _with_free_batch(self, call: AtenCall) -> Value:
+        function, args, keywords = lift_function(call) or _plain(call)
+        where = next((index for index, value in enumerate(args) if isinstance(value, list | tuple)), None)
+        if where is None:  # a flatten: it names no length
+            return self._emit((function, args, keywords), call.node)
+        if self.batch is None:
+            first = next(node for node in self.graph.nodes if node.op == "placeholder")
+            self.batch = self.graph.call_function(size, (first, 0))
+        args = tuple(fx.map_arg(value, self._value) for value in args)
+        sizes = type(args[where])([self.batch, *args[where][1:]])
+        return self.graph.create_node(
+            "call_function", function, (*args[:where], sizes, *args[where + 1 :]), keywords, name=call.node.name
+        )
+
+    def _emit(self, called: Called, node: fx.Node) -> fx.Node:
+        function, args, keywords = called
+        new_args, new_keywords = fx.map_arg(args, self._value), fx.map_arg(keywords, self._value)
+        return self.graph.create_node("call_function", function, new_args, new_keywords, name=node.name)
+
+    def _module(self, call: AtenCall, leaf: Leaf) -> fx.Node:
+        source = self._value(call[leaf.input])
+        tensors = state(leaf.module)
+        kind = type(leaf.module).__name__
+        key = (
+            (kind, repr(module_arguments(leaf.module)), *(id(t) for t in leaf.module.parameters())) if tensors else None
+        )
+        name = self.made.get(key) if key else None
+        if name is None:
+            name = self._place_module(call, leaf)
+            if key:
+                self.made[key] = name
+        return self.graph.create_node("call_module", name, (source,), name=call.node.name)
+
+    def _place_module(self, call: AtenCall, leaf: Leaf) -> str:
+        wanted = call.node.name
+        if leaf.owner is not None:
+            owned = self.program.names[str(call[leaf.owner].target)]
+            wanted = re.sub(r"[._]?(weight|running_mean)$", "", owned) or wanted
+        holder, name = self._place(wanted)
+        self.root.get_submodule(holder).add_module(name, leaf.module)
+        path = f"{holder}.{name}".lstrip(".")
+        self._adopt_counter(path, leaf.module)
+        for part, tensor in state(leaf.module).items():
+            self.attached.setdefault(id(tensor), f"{path}.{part}")
+        return path
+
+    def _adopt_counter(self, path: str, module: nn.Module) -> None:
+        """A batch norm's count of batches is no argument of its call, but part of its state."""
+        wanted = f"{path}.num_batches_tracked"
+        attribute = next((key for key, name in self.program.names.items() if name == wanted), None)
+        if attribute is not None and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.num_batches_tracked = getattr(self.program.module, attribute)
+
+    def _place(self, path: str) -> tuple[str, str]:
+        """Makes the containers for `path`: the holder's path and a name that is free in it. A part that would hide an
+        attribute of `GraphModule`, or is taken, gets an underscore."""
+        holder: nn.Module = self.root
+        *containers, name = path.split(".")
+        placed: list[str] = []
+        for part in containers:
+            free = _free(part)
+            while hasattr(holder, free) and type(getattr(holder, free)) is not nn.Module:
+                free += "_"
+            if not hasattr(holder, free):
+                holder.add_module(free, nn.Module())
+            holder = getattr(holder, free)
+            placed.append(free)
+        name = _free(name)
+        while hasattr(holder, name):
+            name += "_"
+        return ".".join(placed), name
+
+
+def _free(part: str) -> str:
+    while part in RESERVED:
+        part += "_"
+    return part
+
+
+def _plain(call: AtenCall) -> Called:
+    """The call as it is, out of place."""
+    overload: Any = call.node.target
+    functional = aten(f"aten.{call.operator}.{overload.__name__.split('.')[1]}")
+    if functional is None:
+        raise IntakeError("this operator is not supported", str(overload), kind="operator-unsupported")
+    return functional, call.node.args, dict(call.node.kwargs)
