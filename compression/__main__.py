@@ -108,6 +108,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
     if options.threads < 1:
         raise SpecError("at least one thread is needed", "--threads")
     options.out.mkdir(parents=True, exist_ok=True)
+    from compression.intake.inspect import inspect_network
     from compression.pipeline import Job, run
 
     job = Job(
@@ -119,9 +120,10 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         device=options.device,
         threads=options.threads,
     )
-    report = run(job, reporter)
-    reporter.emit("done", headline=report["headline"], artifacts=report["artifacts"])
-    if not options.json:
+    outcome = run(job, reporter)
+    if options.json:
+        reporter.emit("done", inspection=inspect_network(outcome.network))
+    else:
         print((options.out / "artifacts" / "report.md").read_text())
 
 

@@ -20,7 +20,7 @@ from compression.events import Reporter
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network, as_tuple
-from compression.publish import publish
+from compression.publish import Outcome, publish
 from compression.registry import StepSpec, methods
 from compression.spec import JobSpec
 from compression.training.evaluate import metrics_of, outputs_of
@@ -40,8 +40,8 @@ class Job:
     threads: int = 1
 
 
-def run(job: Job, reporter: Reporter) -> dict[str, Any]:
-    """Runs the job and returns the report; files are in `job.out / "artifacts"`. Raises Refusal, VerificationError."""
+def run(job: Job, reporter: Reporter) -> Outcome:
+    """Runs the job; its files are then in `job.out / "artifacts"`. Raises Refusal or VerificationError."""
     device = devices.choose(job.device)
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)
@@ -76,7 +76,9 @@ def run(job: Job, reporter: Reporter) -> dict[str, Any]:
         records.append({"index": index, **record})
         reporter.emit("step_finished", index=index, record=records[-1])
     reporter.index = None
-    return publish(job, original, network, records, data, inputs, reporter)
+    outcome = Outcome(original, network, records)
+    publish(job.spec, outcome, data, inputs, job.out, reporter)
+    return outcome
 
 
 def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, dict[str, Any]]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from compression.errors import IntakeError
 from compression.intake.arrays import Array, read_arrays
+from compression.intake.model import read_model
+from compression.measure.cost import cost_of
+from compression.network import Network
+from compression.registry import methods
 
 Kind = Literal["model", "data"]
 SHOWN_CLASSES = 1000
@@ -20,16 +26,11 @@ def inspect_file(path: Path, architecture: Mapping[str, Any] | None = None, kind
     """JSON facts about a model or a data file. Raises IntakeError or DataError."""
     if (kind or _guess(path, architecture)) == "data":
         return inspect_data(path)
-    from compression.intake.model import read_model
-
     return inspect_network(read_model(path, architecture))
 
 
-def inspect_network(network: Any) -> dict[str, Any]:
+def inspect_network(network: Network) -> dict[str, Any]:
     """Inputs, outputs, layers with shapes, parameters and MACs, and every method's verdict."""
-    from compression.measure.cost import cost_of
-    from compression.registry import methods
-
     cost = cost_of(network)
     return {
         "kind": "model",
@@ -40,7 +41,7 @@ def inspect_network(network: Any) -> dict[str, Any]:
         "outputs": list(network.signature.outputs),
         "variants": list(network.variants),
         "cost": {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs, "bytes": cost.bytes},
-        "layers": cost.layers,
+        "layers": [asdict(layer) for layer in cost.layers],
         "methods": {name: method.check(network).as_dict() for name, method in methods().items()},
     }
 
@@ -77,8 +78,6 @@ def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
         head = file.read(9)
     if head[8:9] != b"{":
         return "model"
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="numpy") as file:
             names = set(file.keys())
@@ -105,7 +104,7 @@ def describe(inspection: Mapping[str, Any]) -> str:
         f"{'layer':32} {'type':16} {'weight':>20} {'parameters':>12} {'MACs':>14}",
     ]
     for layer in inspection["layers"]:
-        shape = "×".join(map(str, layer["weight"] or []))
+        shape = "×".join(map(str, layer["weight_shape"] or []))
         lines.append(
             f"{layer['name']:32} {layer['type']:16} {shape:>20} {layer['parameters']:>12,} {layer['macs']:>14,}"
         )
