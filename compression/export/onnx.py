@@ -1,0 +1,119 @@
+"""Writes `.onnx`: one file, opset of torch's exporter, the batch axis free.
+
+What the exporter does to the network: it folds a BatchNorm that follows a convolution or a linear layer into that
+layer's weight and bias, keeps any other as `BatchNormalization`, and drops Dropout and Identity. So the file can have
+fewer parameters than the network. Weights keep their names ("conv1.weight"); we name nodes after them ("conv1"), so
+that a profile of the file speaks of layers.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, fx
+
+from compression.measure.runtime import open_session
+from compression.network import Signature
+
+
+def write_onnx(module: fx.GraphModule, signature: Signature, example: tuple[Tensor, ...], path: Path) -> None:
+    """Exports `module` to `path`, checked by onnx's own checker. `signature` names its inputs and outputs; `example`
+    has two samples or more: one would be taken for a constant. The bytes depend on the
+    module and on the versions of torch and onnx alone."""
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=[entry.name for entry in signature.inputs],
+            output_names=list(signature.outputs),
+            dynamic_shapes=tuple({0: batch} for _ in signature.inputs),
+        )
+    if program is None:
+        raise TypeError("torch.onnx.export returned no program")
+    model = program.model_proto
+    _strip(model)
+    _name_layers(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def read_onnx(path: Path, signature: Signature, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The outputs of the file for `inputs`, computed by ONNX Runtime."""
+    session = open_session(path)
+    named = {entry.name: value.numpy() for entry, value in zip(signature.inputs, inputs, strict=True)}
+    return tuple(torch.from_numpy(value) for value in session.run(list(signature.outputs), named))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Removes the exporter's notes on its own run: stack traces with paths of this machine, and its graph's text."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in _graphs(model.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        parts: Iterable[onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto] = [
+            *graph.node,
+            *graph.input,
+            *graph.output,
+            *graph.value_info,
+            *graph.initializer,
+        ]
+        for part in parts:
+            part.doc_string = ""
+            del part.metadata_props[:]
+
+
+def _name_layers(graph: onnx.GraphProto) -> None:
+    """Names the node that owns a weight "X.weight" X, and its output too: ONNX Runtime names fused nodes after it."""
+    weights = {entry.name for entry in graph.initializer if entry.name.endswith(".weight")}
+    taken = {name for node in graph.node for name in (node.name, *node.output)} | {entry.name for entry in graph.input}
+    fixed = {entry.name for entry in graph.output}
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        layers = [name.removesuffix(".weight") for name in node.input if name in weights]
+        if len(layers) == 1 and layers[0] not in taken:
+            taken.add(layers[0])
+            node.name = layers[0]
+            if node.output[0] not in fixed:
+                renamed[node.output[0]] = layers[0]
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    for entry in graph.value_info:
+        entry.name = renamed.get(entry.name, entry.name)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _graphs(inner)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences two notes of the exporter: that torchvision isn't installed, and its own use of an old torch call."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    registration.addFilter(_about_anything_but_torchvision)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            yield
+    finally:
+        registration.removeFilter(_about_anything_but_torchvision)
+
+
+def _about_anything_but_torchvision(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("torchvision is not installed")

@@ -1,0 +1,111 @@
+"""Writes a network's files. Each is written beside its place, reloaded, compared with the network, then moved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compression.errors import VerificationError
+from compression.export.onnx import read_onnx, write_onnx
+from compression.export.pt2 import write_pt2
+from compression.intake.model import read_model
+from compression.intake.weights import save_network
+from compression.network import Network, Signature, as_tuple
+from compression.spec import Export
+from compression.verify import BATCHES, TOLERANCE, relative_error
+
+EXAMPLE_BATCH = 2
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A written file. `max_relative_error`: the largest ‖file's output − network's output‖ / ‖network's output‖
+    (Euclidean, over a whole batch of seeded inputs) of any output at any of the compared batch sizes."""
+
+    name: str
+    format: str
+    variant: str
+    bytes: int
+    sha256: str
+    max_relative_error: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export_network(
+    network: Network, formats: Sequence[Export], folder: Path, stem: str = "model"
+) -> list[ExportedFile]:
+    """Writes `network` to the existing `folder` in each format: STEM.FORMAT for the variant "full", STEM.VARIANT.FORMAT
+    for the others; a `.safetensors` holds every variant in one file.
+
+    VerificationError: a file doesn't compute what the network does; then nothing stands under that file's name.
+    """
+    files = []
+    for kind in formats:
+        for variant in ["full"] if kind == "safetensors" else network.variants:
+            name = f"{stem}.{kind}" if variant == "full" else f"{stem}.{variant}.{kind}"
+            path = folder / name
+            partial = folder / f".partial.{name}"
+            try:
+                error = _write_and_compare(network, kind, variant, partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            files.append(ExportedFile(name, kind, variant, path.stat().st_size, digest, error))
+    return files
+
+
+def compare_file(network: Network, variant: str, path: Path) -> float:
+    """The largest relative error of the file's outputs at two batch sizes; see ExportedFile.
+
+    VerificationError: it is above 1e-5, or the file's inputs or the shapes of its outputs differ."""
+    module, names = network.variant(variant), _signature(network, variant).outputs
+    worst = 0.0
+    for batch in BATCHES:
+        inputs = network.example(batch, seed=batch)
+        with torch.no_grad():
+            wanted = as_tuple(module(*inputs))
+            found = _run_file(path, _signature(network, variant), inputs)
+        for name, value, target in zip(names, found, wanted, strict=True):
+            if value.shape != target.shape:
+                raise VerificationError(
+                    f"{path.suffix} file: shape {list(value.shape)}, not {list(target.shape)}", name
+                )
+            error = relative_error(value, target)
+            if not error <= TOLERANCE:
+                raise VerificationError(f"{path.suffix} file: relative error {error:.2e} at batch {batch}", name)
+            worst = max(worst, error)
+    return worst
+
+
+def _write_and_compare(network: Network, kind: Export, variant: str, path: Path) -> float:
+    if kind == "safetensors":
+        save_network(network, path)
+    else:
+        write = write_onnx if kind == "onnx" else write_pt2
+        write(network.variant(variant), _signature(network, variant), network.example(EXAMPLE_BATCH), path)
+    return compare_file(network, variant, path)
+
+
+def _signature(network: Network, variant: str) -> Signature:
+    outputs = tuple(network.signature.outputs[index] for index in network.variants[variant].outputs)
+    return replace(network.signature, outputs=outputs)
+
+
+def _run_file(path: Path, signature: Signature, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The file's outputs: by ONNX Runtime, or by our own reader, which executes nothing that a file says."""
+    if path.suffix == ".onnx":
+        return read_onnx(path, signature, inputs)
+    reloaded = read_model(path, None)
+    if reloaded.signature.inputs != signature.inputs:
+        raise VerificationError(f"{path.suffix} file: its inputs aren't the network's", str(reloaded.signature.inputs))
+    return as_tuple(reloaded.module(*inputs))

@@ -1,0 +1,174 @@
+"""A report as Markdown, for people: the figures are those of the JSON, rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compression.export.writers import ExportedFile
+from compression.measure.accuracy import Classification, Fidelity, PairedAccuracy, PairedError, Regression, Share
+from compression.measure.delivered import Delivered
+from compression.report import LayerChange, Report
+
+
+def render_markdown(report: Report) -> str:
+    sections = [
+        f"# {report.headline}",
+        "\n".join(f"- {claim.text}" for claim in report.claims),
+        "## Before and after",
+        _table(["", "original", "compressed", "change"], _rows(report)),
+        _how_measured(report),
+        "## Steps",
+        *[_step(step) for step in report.steps],
+        "## Layers",
+        _table(["layer", "type", "weight", "parameters", "MACs"], [_layer_row(change) for change in report.layers]),
+        "## Time by node at batch 1",
+        "As ONNX Runtime fuses the network; the slowest of each.",
+        _table(["original", "µs", "compressed", "µs"], _node_rows(report.delivered)),
+        "## Files",
+        _table(["file", "bytes", "relative error on reload", "SHA-256"], [_file_row(f) for f in report.artifacts]),
+        *[f"```python\n{code}\n```" for code in report.usage.values()],
+        "## What was asked",
+        _facts({"seed": report.spec.get("seed"), **report.inputs}),
+        "## Where it ran",
+        _facts({**report.device, **report.versions}),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _rows(report: Report) -> list[list[str]]:
+    before, after, delivered = report.original, report.compressed, report.delivered
+    sizes = {file.format: file.bytes for file in report.original_files if file.variant == "full"}
+    rows = [
+        _number_row(f".{file.format}, bytes", sizes[file.format], file.bytes)
+        for file in report.artifacts
+        if file.variant == "full"
+    ]
+    rows += [
+        _number_row("parameters", before.parameters, after.parameters),
+        _number_row("non-zero parameters", before.nonzero, after.nonzero),
+        _number_row("MACs", before.macs, after.macs),
+    ]
+    for entry in delivered.latency:
+        medians = [f"{1e3 * value:.4g}" for value in (entry.original.median, entry.compressed.median)]
+        speed = f"{entry.ratio:.2f}× as fast (95 % {entry.low:.2f}–{entry.high:.2f})"
+        rows.append([f"latency at batch {entry.batch}, ms", *medians, speed])
+    loads = (1e3 * delivered.original.load_seconds, 1e3 * delivered.compressed.load_seconds)
+    rows.append(["load time, ms", *[f"{value:.4g}" for value in loads], f"{loads[1] / loads[0]:.2f}×"])
+    if delivered.original.peak_bytes is not None and delivered.compressed.peak_bytes is not None:
+        rows.append(_number_row("peak memory, bytes", delivered.original.peak_bytes, delivered.compressed.peak_bytes))
+    return rows + _quality_rows(delivered)
+
+
+def _quality_rows(delivered: Delivered) -> list[list[str]]:
+    if delivered.quality is None:
+        return []
+    quality, rows = delivered.quality, []
+    if isinstance(quality.original, Classification) and isinstance(quality.compressed, Classification):
+        change = ""
+        if isinstance(quality.paired, PairedAccuracy):
+            paired = quality.paired
+            interval = f"95 % {100 * paired.low:+.2f} to {100 * paired.high:+.2f}"
+            change = f"{100 * paired.difference:+.2f} points ({interval}; {paired.lost} lost, {paired.won} won)"
+        rows.append(["top-1", _share(quality.original.top1), _share(quality.compressed.top1), change])
+        if quality.original.top5 is not None and quality.compressed.top5 is not None:
+            rows.append(["top-5", _share(quality.original.top5), _share(quality.compressed.top5), ""])
+    if isinstance(quality.original, Regression) and isinstance(quality.compressed, Regression):
+        rows.append(["mean squared error", *_mse(quality.original, quality.compressed), _error(quality.paired)])
+        rows.append(["R²", *[_optional(side.r2) for side in (quality.original, quality.compressed)], ""])
+    return rows + _fidelity_rows(quality.fidelity)
+
+
+def _fidelity_rows(fidelity: Fidelity) -> list[list[str]]:
+    rows = [["cosine to the original's outputs", "", f"{fidelity.cosine:.6f}", ""]]
+    rows.append(["SQNR to the original's outputs, dB", "", f"{fidelity.sqnr_db:.1f}", ""])
+    if fidelity.agreement is not None:
+        rows.insert(0, ["top-1 as the original's", "", _share(fidelity.agreement), ""])
+    return rows
+
+
+def _how_measured(report: Report) -> str:
+    samples = "the test split" if report.delivered.quality is not None else "random inputs, as no data was given"
+    return (
+        f"Measured on {report.measured_on}; in ONNX Runtime on one thread, both files in turn in one process, on "
+        f"{samples}. Parameters and MACs are the network's at batch 1. Intervals hold for 95 %: Wilson's for a share, "
+        "Newcombe's for a paired difference of shares, a block bootstrap for the ratio of latencies."
+    )
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    before, after = step.get("before", {}), step.get("after", {})
+    rows = [[key, _value(before.get(key)), _value(after.get(key))] for key in before | after]
+    title = f"### {step.get('index', 0) + 1}. {step['method']} ({step['seconds']:.1f} s)"
+    return "\n\n".join(
+        [
+            title,
+            _facts(step.get("config", {})),
+            _table(["", "before", "after"], rows) if rows else "",
+            _facts(step.get("facts", {})),
+        ]
+    )
+
+
+def _layer_row(change: LayerChange) -> list[str]:
+    layer = change.after or change.before
+    if layer is None:
+        raise ValueError(f"{change.name} is in neither network")
+    cells = []
+    for attribute in ("weight_shape", "parameters", "macs"):
+        old, new = (_value(getattr(side, attribute)) if side else "–" for side in (change.before, change.after))
+        cells.append(old if old == new else f"{old} → {new}")
+    return [change.name, layer.type, *cells]
+
+
+def _node_rows(delivered: Delivered, most: int = 12) -> list[list[str]]:
+    columns = []
+    for side in (delivered.original, delivered.compressed):
+        cells = [[f"{node.name} ({node.operator})", f"{node.microseconds:.1f}"] for node in side.nodes[:most]]
+        columns.append(cells + [["", ""]] * (most - len(cells)))
+    rows = [[*left, *right] for left, right in zip(*columns, strict=True)]
+    return [row for row in rows if any(row)]
+
+
+def _file_row(file: ExportedFile) -> list[str]:
+    return [file.name, f"{file.bytes:,}", f"{file.max_relative_error:.1e}", f"`{file.sha256}`"]
+
+
+def _number_row(name: str, before: int, after: int) -> list[str]:
+    return [name, f"{before:,}", f"{after:,}", f"{after / before:.1%} of it" if before else ""]
+
+
+def _share(value: Share) -> str:
+    return f"{value.value:.2%} ({value.low:.2%}–{value.high:.2%})"
+
+
+def _mse(*sides: Regression) -> list[str]:
+    return [f"{side.mse:.5g}" for side in sides]
+
+
+def _error(paired: PairedAccuracy | PairedError | None) -> str:
+    if not isinstance(paired, PairedError) or paired.low is None or paired.high is None:
+        return ""
+    return f"{paired.difference:+.4g} (95 % {paired.low:+.4g} to {paired.high:+.4g})"
+
+
+def _optional(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_value(value)}" for key, value in facts.items())
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -1,0 +1,130 @@
+"""Sentences that a report may say, derived from measured figures alone: never from a method's name or its aim.
+
+A claim is made only where its figure is clear of the measurement's uncertainty; what got worse comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError
+from compression.measure.runtime import Comparison
+
+# Two sessions of one and the same file differ by up to this: buffers lie differently (seen: 0.1 to 2 %).
+CLEAR_LATENCY = 1.03
+# Resident memory comes in pages and arenas: two runs of one file differ by this.
+CLEAR_MEMORY = 1.05
+# A file's size is exact; below half a percent nobody would call it smaller.
+CLEAR_SIZE = 1.005
+# An interval for the agreement that lies below this share means that users will meet differences.
+AGREES = 0.99
+
+Effect = Literal["worse", "none", "better"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`subject`: size, latency, memory, accuracy, error or fidelity. `verdict` is one of the words "smaller", "larger",
+    "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown", "fidelity",
+    "fidelity lost", "no gain". `text` is the sentence with its figures."""
+
+    subject: str
+    verdict: str
+    effect: Effect
+    text: str
+
+
+def size_claim(kind: str, original: int, compressed: int) -> Claim:
+    """Of the bytes of the original and of the compressed network in the same file format `kind`."""
+    figures = f"{original:,} → {compressed:,} bytes as .{kind}"
+    if original >= compressed * CLEAR_SIZE:
+        return Claim("size", "smaller", "better", f"{original / compressed:.2f}× smaller ({figures})")
+    if compressed >= original * CLEAR_SIZE:
+        return Claim("size", "larger", "worse", f"{compressed / original:.2f}× larger ({figures})")
+    return Claim("size", "no gain", "none", f"no gain in size ({figures})")
+
+
+def latency_claim(measured: Comparison) -> Claim:
+    """Faster or slower only where the whole interval of the ratio says so, by more than CLEAR_LATENCY."""
+    figures = (
+        f"{_seconds(measured.original.median)} → {_seconds(measured.compressed.median)}, "
+        f"95 % {measured.low:.2f}–{measured.high:.2f}×"
+    )
+    at = f"at batch {measured.batch}"
+    if measured.low >= CLEAR_LATENCY:
+        return Claim("latency", "faster", "better", f"{measured.ratio:.2f}× faster {at} ({figures})")
+    if measured.high <= 1 / CLEAR_LATENCY:
+        return Claim("latency", "slower", "worse", f"{1 / measured.ratio:.2f}× slower {at} ({figures})")
+    return Claim("latency", "no gain", "none", f"no gain in speed {at} ({figures})")
+
+
+def memory_claim(original: int, compressed: int) -> Claim:
+    """Of the peak bytes that loading and running the file takes."""
+    figures = f"{original / 1e6:.1f} → {compressed / 1e6:.1f} MB"
+    if original > compressed * CLEAR_MEMORY:
+        return Claim("memory", "less memory", "better", f"takes less memory ({figures})")
+    if compressed > original * CLEAR_MEMORY:
+        return Claim("memory", "more memory", "worse", f"takes more memory ({figures})")
+    return Claim("memory", "no gain", "none", f"no gain in memory ({figures})")
+
+
+def accuracy_claim(paired: PairedAccuracy) -> Claim:
+    """Lost or gained only where the interval of the paired difference excludes zero."""
+    points = 100 * paired.difference
+    figures = f"95 % {100 * paired.low:+.2f} to {100 * paired.high:+.2f} points, {paired.n:,} samples"
+    if paired.high < 0:
+        return Claim("accuracy", "accuracy lost", "worse", f"accuracy lost: {points:+.2f} points ({figures})")
+    if paired.low > 0:
+        return Claim("accuracy", "accuracy gained", "better", f"accuracy gained: {points:+.2f} points ({figures})")
+    return Claim("accuracy", "no loss shown", "none", f"no loss of accuracy shown: {points:+.2f} points ({figures})")
+
+
+def error_claim(paired: PairedError) -> Claim:
+    """The same for regression, of the mean squared error: a higher one is a loss."""
+    if paired.low is None or paired.high is None:
+        return Claim(
+            "error", "no loss shown", "none", f"squared error {paired.difference:+.4g}: one sample shows nothing"
+        )
+    figures = f"{paired.difference:+.4g}, 95 % {paired.low:+.4g} to {paired.high:+.4g}, {paired.n:,} samples"
+    if paired.low > 0:
+        return Claim("error", "accuracy lost", "worse", f"accuracy lost: mean squared error {figures}")
+    if paired.high < 0:
+        return Claim("error", "accuracy gained", "better", f"accuracy gained: mean squared error {figures}")
+    return Claim("error", "no loss shown", "none", f"no loss of accuracy shown: mean squared error {figures}")
+
+
+def fidelity_claim(measured: Fidelity) -> Claim:
+    """Without labels: how far the outputs are the original's. It says nothing of accuracy."""
+    if measured.agreement is None:
+        return Claim("fidelity", "fidelity", "none", f"outputs differ from the original's at {measured.sqnr_db:.1f} dB")
+    share = measured.agreement
+    text = f"top-1 as the original's on {share.value:.2%} (95 % {share.low:.2%}–{share.high:.2%}, {share.n:,} samples)"
+    if share.high < AGREES:
+        return Claim("fidelity", "fidelity lost", "worse", f"outputs changed: {text}")
+    return Claim("fidelity", "fidelity", "none", text)
+
+
+def worst_first(claims: Sequence[Claim]) -> list[Claim]:
+    """What got worse, then what didn't change, then what got better; otherwise in the given order."""
+    order: tuple[Effect, ...] = ("worse", "none", "better")
+    return sorted(claims, key=lambda claim: order.index(claim.effect))
+
+
+def headline(claims: Sequence[Claim]) -> str:
+    """One line: the first claim of each subject and verdict, the worse first. Says so if nothing got better."""
+    first: dict[tuple[str, str], Claim] = {}
+    for claim in worst_first(claims):
+        first.setdefault((claim.subject, claim.verdict), claim)
+    ordered = list(first.values())
+    if not ordered:
+        return "Nothing was measured."
+    text = "; ".join(claim.text for claim in ordered)
+    if not any(claim.effect == "better" for claim in ordered):
+        return f"No gain: {text}."
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e6:.1f} µs" if value < 1e-3 else f"{value * 1e3:.2f} ms"

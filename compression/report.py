@@ -1,0 +1,121 @@
+"""The report of a job: what was asked, what came out, and how the figures were taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from compression.export.writers import ExportedFile
+from compression.measure.claims import Claim, headline, size_claim, worst_first
+from compression.measure.cost import LayerCost, NetworkCost
+from compression.measure.delivered import Delivered
+from compression.network import Signature
+
+TEMPORARY = "a temporary .onnx export of each network, made for measuring alone: none was asked for"
+
+
+class LayerChange(BaseModel):
+    """A layer before and after; None where it isn't there."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    before: LayerCost | None
+    after: LayerCost | None
+
+
+class Report(BaseModel):
+    """`inputs`: what the run read, by hash. `measured_on`: the files that the runtime's figures are of. `usage`: code
+    that runs each artifact, by format. `artifacts` doesn't list the report itself."""
+
+    model_config = ConfigDict(frozen=True)
+    format: Literal[1] = 1
+    headline: str
+    claims: list[Claim]
+    spec: dict[str, Any]
+    inputs: dict[str, Any]
+    versions: dict[str, str]
+    device: dict[str, Any]
+    original: NetworkCost
+    compressed: NetworkCost
+    original_files: list[ExportedFile]
+    artifacts: list[ExportedFile]
+    delivered: Delivered
+    measured_on: str
+    steps: list[dict[str, Any]]
+    layers: list[LayerChange]
+    usage: dict[str, str]
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def build_report(
+    *,
+    spec: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    versions: Mapping[str, str],
+    device: Mapping[str, Any],
+    signature: Signature,
+    original: NetworkCost,
+    compressed: NetworkCost,
+    original_files: Sequence[ExportedFile],
+    files: Sequence[ExportedFile],
+    delivered: Delivered,
+    steps: Sequence[Mapping[str, Any]],
+) -> Report:
+    """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same formats
+    as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
+    claims = [*delivered.claims(), *_size_claims(original_files, files)]
+    measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
+    return Report(
+        headline=headline(claims),
+        claims=worst_first(claims),
+        spec=dict(spec),
+        inputs=dict(inputs),
+        versions=dict(versions),
+        device=dict(device),
+        original=original,
+        compressed=compressed,
+        original_files=list(original_files),
+        artifacts=list(files),
+        delivered=delivered,
+        measured_on=f"{measured}, and the original exported alike" if measured else TEMPORARY,
+        steps=[dict(step) for step in steps],
+        layers=_layer_changes(original.layers, compressed.layers),
+        usage={file.format: _usage(file, signature) for file in files if file.variant == "full"},
+    )
+
+
+def _size_claims(original: Sequence[ExportedFile], files: Sequence[ExportedFile]) -> list[Claim]:
+    before = {file.format: file.bytes for file in original if file.variant == "full"}
+    return [size_claim(file.format, before[file.format], file.bytes) for file in files if file.variant == "full"]
+
+
+def _layer_changes(before: Sequence[LayerCost], after: Sequence[LayerCost]) -> list[LayerChange]:
+    """By name: the original's layers in its order, then those that only the compressed network has."""
+    old, new = ({layer.name: layer for layer in layers} for layers in (before, after))
+    return [LayerChange(name=name, before=old.get(name), after=new.get(name)) for name in old | new]
+
+
+def _usage(file: ExportedFile, signature: Signature) -> str:
+    shapes = {entry.name: f"(1, {', '.join(map(str, entry.shape))})" for entry in signature.inputs}
+    if file.format == "onnx":
+        feed = ", ".join(f'"{e.name}": np.zeros({shapes[e.name]}, np.{_numpy(e.dtype)})' for e in signature.inputs)
+        return (
+            "import numpy as np\nimport onnxruntime\n\n"
+            f'session = onnxruntime.InferenceSession("{file.name}")\noutputs = session.run(None, {{{feed}}})'
+        )
+    values = ", ".join(f"torch.zeros({shapes[entry.name]}, dtype=torch.{entry.dtype})" for entry in signature.inputs)
+    if file.format == "pt2":
+        load = f'model = torch.export.load("{file.name}").module()'
+        return f"import torch\n\n{load}\noutput = model({values})"
+    return (
+        "from pathlib import Path\n\nimport torch\n\nfrom compression.intake.weights import load_network\n\n"
+        f'model = load_network(Path("{file.name}")).module\noutput = model({values})'
+    )
+
+
+def _numpy(dtype: str) -> str:
+    return "bool_" if dtype == "bool" else dtype

@@ -1,0 +1,103 @@
+import pytest
+
+from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError, newcombe, share
+from compression.measure.claims import (
+    accuracy_claim,
+    error_claim,
+    fidelity_claim,
+    headline,
+    latency_claim,
+    memory_claim,
+    size_claim,
+    worst_first,
+)
+from compression.measure.runtime import Comparison, Latency
+
+
+def latency(ratio: float, low: float, high: float, batch: int = 1) -> Comparison:
+    compressed = Latency(1e-4, 0.9e-4, 1.1e-4, 100)
+    original = Latency(ratio * 1e-4, ratio * 0.9e-4, ratio * 1.1e-4, 100)
+    return Comparison(batch, original, compressed, ratio, low, high)
+
+
+def paired(lost: int, won: int, n: int = 1000) -> PairedAccuracy:
+    low, high = newcombe(n - lost - won - 10, lost, won, 10)
+    return PairedAccuracy(lost, won, n, (won - lost) / n, low, high, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("original", "compressed", "verdict"),
+    [(3000, 1000, "smaller"), (1000, 1000, "no gain"), (1000, 998, "no gain"), (1000, 1200, "larger")],
+)
+def test_size(original: int, compressed: int, verdict: str):
+    assert size_claim("onnx", original, compressed).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "verdict"),
+    [
+        (2.0, 1.9, 2.1, "faster"),
+        (2.0, 0.9, 3.0, "no gain"),  # not clear
+        (1.02, 1.015, 1.025, "no gain"),  # clear, but within what two sessions of one file differ by
+        (0.98, 0.975, 0.985, "no gain"),
+        (0.5, 0.4, 0.6, "slower"),
+        (0.5, 0.4, 1.1, "no gain"),
+    ],
+)
+def test_latency(ratio: float, low: float, high: float, verdict: str):
+    assert latency_claim(latency(ratio, low, high)).verdict == verdict
+
+
+def test_slower_says_how_much():
+    assert "2.00× slower at batch 64" in latency_claim(latency(0.5, 0.48, 0.52, 64)).text
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "verdict"),
+    [
+        (40, 5, "accuracy lost"),
+        (5, 40, "accuracy gained"),
+        (5, 5, "no loss shown"),
+        (4, 1, "no loss shown"),
+    ],
+)
+def test_accuracy(lost: int, won: int, verdict: str):
+    claim = accuracy_claim(paired(lost, won))
+    assert claim.verdict == verdict
+    assert f"{(won - lost) / 10:+.2f} points" in claim.text
+
+
+def test_error():
+    assert error_claim(PairedError(0.5, 0.2, 0.8, 50)).verdict == "accuracy lost"
+    assert error_claim(PairedError(-0.5, -0.8, -0.2, 50)).verdict == "accuracy gained"
+    assert error_claim(PairedError(0.5, -0.2, 1.2, 50)).verdict == "no loss shown"
+    assert error_claim(PairedError(0.5, None, None, 1)).verdict == "no loss shown"
+
+
+def test_fidelity():
+    assert fidelity_claim(Fidelity(share(900, 1000), 0.9, 10.0)).effect == "worse"
+    assert fidelity_claim(Fidelity(share(998, 1000), 0.9, 10.0)).effect == "none"
+    assert "10.0 dB" in fidelity_claim(Fidelity(None, 0.9, 10.0)).text
+
+
+def test_memory():
+    assert memory_claim(20_000_000, 10_000_000).verdict == "less memory"
+    assert memory_claim(10_000_000, 10_200_000).verdict == "no gain"
+    assert memory_claim(10_000_000, 12_000_000).verdict == "more memory"
+
+
+def test_what_got_worse_comes_first():
+    claims = [size_claim("onnx", 3000, 1000), accuracy_claim(paired(5, 5)), latency_claim(latency(0.5, 0.4, 0.6))]
+    assert [claim.effect for claim in worst_first(claims)] == ["worse", "none", "better"]
+    assert headline(claims).startswith("2.00× slower")
+
+
+def test_headline_of_no_gain():
+    assert headline([size_claim("onnx", 1000, 1000)]).startswith("No gain")
+    assert headline([size_claim("onnx", 1000, 500)]).startswith("2.00× smaller")
+
+
+def test_headline_names_each_verdict_once():
+    claims = [size_claim("onnx", 2000, 1000), size_claim("pt2", 4000, 1000), latency_claim(latency(2, 1.9, 2.1))]
+    assert headline(claims).count("smaller") == 1
+    assert headline(claims).index("2.00× smaller") < headline(claims).index("faster")
