@@ -139,23 +139,24 @@ class _Lifting:
 
     def _module(self, call: AtenCall, leaf: Leaf) -> fx.Node:
         source = self._value(call[leaf.input])
-        tensors = state(leaf.module)
-        kind = type(leaf.module).__name__
-        key = (
-            (kind, repr(module_arguments(leaf.module)), *(id(t) for t in leaf.module.parameters())) if tensors else None
-        )
-        name = self.made.get(key) if key else None
-        if name is None:
-            name = self._place_module(call, leaf)
-            if key:
-                self.made[key] = name
-        return self.graph.create_node("call_module", name, (source,), name=call.node.name)
+        wanted = self._wanted_name(call, leaf)
+        tensors = tuple(id(tensor) for tensor in leaf.module.parameters())
+        key = (type(leaf.module), repr(module_arguments(leaf.module)), tensors or wanted)
+        if key not in self.made:
+            self.made[key] = self._place_module(wanted, leaf)
+        return self.graph.create_node("call_module", self.made[key], (source,), name=call.node.name)
 
-    def _place_module(self, call: AtenCall, leaf: Leaf) -> str:
-        wanted = call.node.name
-        if leaf.owner is not None:
-            owned = self.program.names[str(call[leaf.owner].target)]
-            wanted = re.sub(r"[._]?(weight|running_mean)$", "", owned) or wanted
+    def _wanted_name(self, call: AtenCall, leaf: Leaf) -> str:
+        """The path of the module that made the call, where it is of the leaf's class; else that of its weight."""
+        path, cls = call.node.meta["module"]
+        if path and cls == type(leaf.module).__name__:
+            return str(path)
+        if leaf.owner is None:
+            return call.node.name
+        owned = self.program.names[str(call[leaf.owner].target)]
+        return re.sub(r"[._]?(weight|running_mean)$", "", owned) or call.node.name
+
+    def _place_module(self, wanted: str, leaf: Leaf) -> str:
         holder, name = self._place(wanted)
         self.root.get_submodule(holder).add_module(name, leaf.module)
         path = f"{holder}.{name}".lstrip(".")

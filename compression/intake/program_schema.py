@@ -5,6 +5,7 @@ Everything else in the file is ignored: guards, symbolic expressions, stack trac
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -118,6 +119,14 @@ class Node(Read):
     target: Annotated[str, Field(max_length=200)]
     inputs: list[NodeInput] = Field(max_length=64)
     outputs: list[Output] = Field(max_length=1024)
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    def module(self) -> tuple[str, str]:
+        """Path and class of the innermost module that made the call ("layers.0.c1", "Conv2d"), or two empty strings."""
+        innermost = self.metadata.get("nn_module_stack", "").rpartition(";")[2].split(",")
+        if len(innermost) != 3 or not re.fullmatch(r"\w+(\.\w+)*", innermost[1][:500], re.ASCII):
+            return "", ""
+        return innermost[1], innermost[2].rpartition(".")[2]
 
 
 class Graph(Read):

@@ -181,6 +181,7 @@ class _Reader:
         kwargs = {entry.name: self._value(entry.arg) for entry in node.inputs if entry.kind == 2}
         name = next((output.as_tensor.name for output in node.outputs if output.as_tensor), None)
         call = self.graph.create_node("call_function", target, args, kwargs, name=name)
+        call.meta["module"] = node.module()
         if len(node.outputs) == 1 and node.outputs[0].as_tensor is not None:
             self._define(node.outputs[0].as_tensor.name, call)
         elif len(node.outputs) == 1 and node.outputs[0].as_sym_int is not None:
