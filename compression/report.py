@@ -65,8 +65,8 @@ def build_report(
     delivered: Delivered,
     steps: Sequence[Mapping[str, Any]],
 ) -> Report:
-    """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same formats
-    as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
+    """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same
+    formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
     claims = [*delivered.claims(), *_size_claims(original_files, files)]
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
     return Report(

@@ -3,7 +3,7 @@
 What the exporter does to the network: it folds a BatchNorm that follows a convolution or a linear layer into that
 layer's weight and bias, keeps any other as `BatchNormalization`, and drops Dropout and Identity. So the file can have
 fewer parameters than the network. Weights keep their names ("conv1.weight"); we name nodes after them ("conv1"), so
-that a profile of the file speaks of layers.
+that a profile of the file speaks of layers (an activation that ONNX Runtime fuses into "conv1" is "conv1/Relu").
 """
 
 from __future__ import annotations
@@ -74,23 +74,31 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _name_layers(graph: onnx.GraphProto) -> None:
-    """Names the node that owns a weight "X.weight" X, and its output too: ONNX Runtime names fused nodes after it."""
+    """Names the node that owns a weight "X.weight" X, and those from there to the next layer "X/Add", "X/Add/Relu" …
+    Their outputs too, because ONNX Runtime names fused nodes after those."""
     weights = {entry.name for entry in graph.initializer if entry.name.endswith(".weight")}
-    taken = {name for node in graph.node for name in (node.name, *node.output)} | {entry.name for entry in graph.input}
+    taken = {name for node in graph.node for name in (node.name, *node.output)}
+    taken |= {entry.name for entry in (*graph.input, *graph.initializer)}
     fixed = {entry.name for entry in graph.output}
     renamed: dict[str, str] = {}
     for node in graph.node:
         layers = [name.removesuffix(".weight") for name in node.input if name in weights]
-        if len(layers) == 1 and layers[0] not in taken:
-            taken.add(layers[0])
-            node.name = layers[0]
-            if node.output[0] not in fixed:
-                renamed[node.output[0]] = layers[0]
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
+        nearest = min((renamed[name] for name in node.input if name in renamed), key=_steps, default="")
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        name = layers[0] if layers else f"{nearest}/{node.op_type}" if nearest else ""
+        if not name or name in taken:
+            continue
+        taken.add(name)
+        node.name = name
+        if node.output[0] not in fixed:
+            renamed[node.output[0]] = name
+            node.output[0] = name
     for entry in graph.value_info:
         entry.name = renamed.get(entry.name, entry.name)
+
+
+def _steps(name: str) -> int:
+    return name.count("/")
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

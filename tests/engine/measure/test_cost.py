@@ -4,6 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compression.measure.cost import cost_of
 from compression.network import Input, Network, Signature, Variant
+from compression.zoo.catalog import zoo_network
 from tests.engine import nets
 
 
@@ -39,6 +40,15 @@ def test_zeros_and_bytes():
     assert cost.parameters - cost.nonzero == 72
     buffers = sum(value.numel() * value.element_size() for value in network.module.buffers())
     assert cost.bytes == 4 * cost.parameters + buffers
+
+
+def test_known_figure_of_resnet20():
+    # He et al. 2016 with projections; 28 × 28 × 1 instead of 32 × 32 × 3. Each stage has six convolutions of equal cost:
+    # twice the channels, half the size. The first of stages two and three has half the input channels.
+    cost = cost_of(zoo_network("resnet20", {"in_channels": 1, "height": 28, "width": 28}, seed=0))
+    stem, one, projection, head = 9 * 16 * 28 * 28, 9 * 16 * 16 * 28 * 28, 16 * 32 * 14 * 14, 640
+    assert cost.macs == stem + 6 * one + 2 * (5 * one + one // 2) + 2 * projection + head == 31_021_952
+    assert [layer.type for layer in cost.layers].count("Conv2d") == 21
 
 
 class Attention(nn.Module):

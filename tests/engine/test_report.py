@@ -1,0 +1,129 @@
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from compression.export.writers import export_network
+from compression.markdown import render_markdown
+from compression.measure.cost import cost_of
+from compression.measure.delivered import measure_delivered
+from compression.measure.machine import device_profile, versions
+from compression.measure.runtime import predict
+from compression.report import TEMPORARY, Report, build_report
+from tests.engine.export.vocabulary_nets import residual
+
+SPEC = {"seed": 3, "steps": [{"method": "finetune"}], "exports": ["onnx", "pt2", "safetensors"]}
+STEP = {
+    "index": 0,
+    "method": "finetune",
+    "config": {"method": "finetune", "epochs": 2},
+    "seconds": 1.25,
+    "before": {"parameters": 10, "validation_accuracy": 0.5},
+    "after": {"parameters": 10, "validation_accuracy": 0.75},
+    "facts": {"best_epoch": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Report:
+    original, compressed = residual(), residual()
+    with torch.no_grad():
+        head = compressed.module.get_submodule("head")
+        head.weight[:5] = 0
+        head.bias[original.module(*original.example(1)).argmax()] -= 100
+    before = export_network(original, ["onnx", "pt2", "safetensors"], folder, "original")
+    after = export_network(compressed, ["onnx", "pt2", "safetensors"], folder)
+    inputs = {"x": original.example(100, seed=1)[0].numpy()}
+    labels = predict(folder / "original.onnx", inputs)[-1].argmax(1)
+    delivered = measure_delivered(folder / "original.onnx", folder / "model.onnx", inputs, labels, seconds=0.1)
+    return build_report(
+        spec=SPEC,
+        inputs={"model": "ab12"},
+        versions=versions(),
+        device=device_profile(),
+        signature=original.signature,
+        original=cost_of(original),
+        compressed=cost_of(compressed),
+        original_files=before,
+        files=after,
+        delivered=delivered,
+        steps=[STEP],
+    )
+
+
+def test_json_holds_everything(report: Report):
+    parsed = json.loads(report.to_json())
+    assert parsed["spec"] == SPEC
+    assert parsed["steps"] == [STEP]
+    assert parsed["compressed"]["nonzero"] == parsed["original"]["nonzero"] - 40
+    assert {"torch", "onnxruntime", "niwaki"} <= set(parsed["versions"])
+    assert [file["format"] for file in parsed["artifacts"]] == ["onnx", "pt2", "safetensors"]
+    assert Report.model_validate(parsed) == report
+
+
+def test_claims_follow_the_figures(report: Report):
+    verdicts = [claim.verdict for claim in report.claims]
+    assert verdicts[0] == "accuracy lost"  # whatever the step is called
+    assert "smaller" not in verdicts  # zeros take as much room as other numbers
+    assert report.headline.lower().find("accuracy lost") < 20
+
+
+def test_markdown(report: Report):
+    text = render_markdown(report)
+    for expected in (
+        "| parameters | 778 | 778 |",
+        "| non-zero parameters |",
+        "latency at batch 64, ms",
+        "| top-1 | 100.00% (96.30%–100.00%) |",
+        "### 1. finetune (1.2 s)",
+        "| validation_accuracy | 0.5 | 0.75 |",
+        "| stem | Conv2d |",
+        report.artifacts[0].sha256,
+        "onnxruntime.InferenceSession",
+        "- seed: 3",
+    ):
+        assert expected in text
+    assert text.startswith(f"# {report.headline}")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2", "safetensors"])
+def test_the_code_in_the_report_runs(report: Report, folder: Path, kind: str):
+    names: dict = {}
+    with contextlib.chdir(folder):
+        exec(report.usage[kind], names)  # noqa: S102
+    output = names["outputs"][0] if kind == "onnx" else names["output"]
+    assert tuple(output.shape) == (1, 10)
+
+
+def test_says_so_where_no_onnx_was_asked_for(report: Report):
+    rest = [file for file in report.artifacts if file.format != "onnx"]
+    changed = build_report(
+        spec=SPEC,
+        inputs={},
+        versions={},
+        device={},
+        signature=residual().signature,
+        original=report.original,
+        compressed=report.compressed,
+        original_files=report.original_files,
+        files=rest,
+        delivered=report.delivered,
+        steps=[],
+    )
+    assert changed.measured_on == TEMPORARY
+    assert TEMPORARY in render_markdown(changed)
+    assert report.measured_on.startswith("model.onnx")
+
+
+def test_no_path_of_this_machine(report: Report, folder: Path):
+    for text in (report.to_json(), render_markdown(report)):
+        assert str(folder) not in text
+        assert str(Path(os.path.abspath(__file__)).parents[2]) not in text  # noqa: PTH100
