@@ -15,6 +15,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
 from store.leases import UploadKind
+from store.mailbox import SCHEME
 from store.settings import Queue as QueueName
 from store.settings import Settings
 
@@ -54,6 +55,7 @@ def open_doorbell(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,  # cancel goes by the database
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker outlives its broker
         broker_connection_timeout=4,
         task_publish_retry=False,  # the sweeper is the retry
         task_queues=[_queue(name) for name in ("cpu", "gpu", "inspect")],
@@ -71,13 +73,15 @@ def _queue(name: str) -> Queue:
 
 def _broker(settings: Settings) -> dict[str, object]:
     if not settings.broker_url.startswith("filesystem://"):
-        return {"broker_url": settings.broker_url}
+        # A request must not wait for a broker that is away: one more try, at once.
+        options = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "socket_connect_timeout": 2}
+        return {"broker_url": settings.broker_url, "broker_transport_options": options}
     folder = Path(settings.broker_url.removeprefix("filesystem://"))
     messages, control = folder / "messages", folder / "control"
     for path in (messages, control):
         path.mkdir(parents=True, exist_ok=True)
     return {
-        "broker_url": "store.mailbox:Transport://",
+        "broker_url": f"{SCHEME}://",
         "broker_transport_options": {
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),

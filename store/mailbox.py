@@ -13,7 +13,10 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from kombu.transport import filesystem
+from kombu.transport import TRANSPORT_ALIASES, filesystem
+
+SCHEME = "mailbox"
+TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
 
 
 class Channel(filesystem.Channel):

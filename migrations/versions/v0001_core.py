@@ -49,8 +49,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("finished_at", sa.DateTime(timezone=True)),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("device IN ('auto', 'cpu', 'gpu')", name="ck_job_device"),
-        sa.CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="ck_job_state"),
+        sa.CheckConstraint("device IN ('auto', 'cpu', 'gpu')", name=op.f("ck_job_device")),
+        sa.CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name=op.f("ck_job_state")),
         sa.PrimaryKeyConstraint("id", name="pk_job"),
         sa.UniqueConstraint("workspace_id", "idempotency_key", name="uq_job_workspace_id_idempotency_key"),
     )
@@ -111,7 +111,7 @@ def upgrade() -> None:
         sa.Column("rung_at", sa.DateTime(timezone=True)),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("state IN ('inspecting', 'ready', 'rejected')", name="ck_dataset_state"),
+        sa.CheckConstraint("state IN ('inspecting', 'ready', 'rejected')", name=op.f("ck_dataset_state")),
         sa.ForeignKeyConstraint(["sha256"], ["blob.sha256"], name="fk_dataset_sha256"),
         sa.PrimaryKeyConstraint("id", name="pk_dataset"),
     )
@@ -157,7 +157,7 @@ def upgrade() -> None:
         sa.Column("rung_at", sa.DateTime(timezone=True)),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("state IN ('inspecting', 'ready', 'rejected')", name="ck_model_state"),
+        sa.CheckConstraint("state IN ('inspecting', 'ready', 'rejected')", name=op.f("ck_model_state")),
         sa.ForeignKeyConstraint(["sha256"], ["blob.sha256"], name="fk_model_sha256"),
         sa.PrimaryKeyConstraint("id", name="pk_model"),
     )
@@ -180,7 +180,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("seconds", sa.Float()),
         sa.Column("record", sa.JSON()),
-        sa.CheckConstraint("state IN ('pending', 'running', 'finished')", name="ck_step_state"),
+        sa.CheckConstraint("state IN ('pending', 'running', 'finished')", name=op.f("ck_step_state")),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_step_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "index", name="pk_step"),
     )
