@@ -47,8 +47,7 @@ OPERATORS = {
     f"_operator.{name}": getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "getitem")
 }
-ASSERTIONS = ("torch.ops.aten._assert_", "torch.ops.aten.sym_constrain_range", "_operator.", "torch.sym_")
-"""Beginnings of targets that yield truth values or nothing: checks of the traced shapes, left out."""
+COMPARISONS = {f"_operator.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_")}
 
 
 def read_pt2(path: Path) -> Program:
@@ -173,8 +172,7 @@ class _Reader:
         self._define(argument.name, self.graph.get_attr(attribute))
 
     def _node(self, node: Node) -> None:
-        kinds = {output.kind() for output in node.outputs}
-        if kinds <= {"as_sym_bool"} and node.target.startswith(ASSERTIONS):
+        if _is_assertion(node):
             return
         target = _target(node.target)
         args = tuple(self._value(entry.arg) for entry in node.inputs if entry.kind == 1)
@@ -240,6 +238,13 @@ class _Reader:
             case "as_int" | "as_ints" | "as_float" | "as_floats" | "as_bool" | "as_bools" | "as_string":
                 return content
         raise IntakeError(f"an argument that can't be used: {kind}")
+
+
+def _is_assertion(node: Node) -> bool:
+    """Whether a node only checks the shapes that were traced: left out, the lifted graph is checked by running it."""
+    if all(output.kind() == "as_sym_bool" for output in node.outputs) and node.target in COMPARISONS:
+        return True
+    return not node.outputs and node.target.startswith(("torch.ops.aten._assert_", "torch.ops.aten.sym_constrain_"))
 
 
 def _tensor_names(node: Node) -> list[str]:

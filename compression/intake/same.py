@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from compression.errors import IntakeError
 from compression.intake.program import Program
-from compression.intake.shapes import RUN_ERRORS, shapes
-from compression.network import Network, as_tuple
+from compression.intake.shapes import run, shapes
+from compression.network import Network
 
 RELATIVE = 1e-4
 """Between different batch sizes kernels sum in another order; relative to the largest value of an output."""
@@ -25,21 +25,13 @@ def check_same(program: Program, network: Network) -> None:
     reference = copy.deepcopy(program.module)  # a program that works in place might write to its parameters
     for batch in (1, 3) if static is None else (static,):
         inputs = network.example(batch)
-        _compare(_run(reference, inputs), _run(network.module, inputs), 0.0)
+        _compare(run(reference, inputs), run(network.module, inputs), 0.0)
     if static is not None:
         inputs = network.example(static + 1, seed=1)
-        first = _run(reference, tuple(value[:static] for value in inputs))
-        second = _run(reference, tuple(value[1:] for value in inputs))
+        first = run(reference, tuple(value[:static] for value in inputs))
+        second = run(reference, tuple(value[1:] for value in inputs))
         both = tuple(_joined(a, b, static) for a, b in zip(first, second, strict=True))
-        _compare(both, _run(network.module, inputs), RELATIVE)
-
-
-def _run(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    try:
-        with torch.no_grad():
-            return as_tuple(module(*[value.clone() for value in inputs]))
-    except RUN_ERRORS as error:
-        raise IntakeError(f"the model does not run: {str(error)[:300]}", kind="model-inexact") from error
+        _compare(both, run(network.module, inputs), RELATIVE)
 
 
 def _joined(first: Tensor, second: Tensor, batch: int) -> Tensor:

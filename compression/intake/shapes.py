@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compression.errors import IntakeError
-from compression.network import Input
+from compression.network import Input, as_tuple
 
 Value: TypeAlias = Any  # of a node: a tensor, a number, a tuple of tensors
 
@@ -47,6 +47,18 @@ def shapes(module: fx.GraphModule, inputs: Iterable[Input], batch: int) -> dict[
         trial.run(*[_input(spec, batch) for spec in inputs])
     by_name = {node.name: node for node in module.graph.nodes}
     return {by_name[name]: value for name, value in trial.values.items()}
+
+
+def run(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The outputs for `inputs`, which stay as they are. IntakeError: the model fails on them."""
+    try:
+        with torch.no_grad():
+            outputs = as_tuple(module(*[value.clone() for value in inputs]))
+    except RUN_ERRORS as error:
+        raise IntakeError(f"the model does not run: {str(error)[:300]}") from error
+    if not all(isinstance(value, Tensor) for value in outputs):
+        raise IntakeError("an output is no tensor")
+    return outputs
 
 
 def _input(spec: Input, batch: int) -> Tensor:

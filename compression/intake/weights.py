@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from compression.errors import IntakeError, SpecError
 from compression.graph_json import graph_from_json, graph_to_json
-from compression.intake.shapes import shapes
+from compression.intake.shapes import run, shapes
 from compression.intake.tensors import parse_json, read_tensors, write_tensors
 from compression.network import ENCODINGS, Codebook, Encoding, Input, Network, Signature, Variant
 from compression.vocabulary import used_tensors
@@ -134,6 +134,7 @@ def _network(tensors: dict[str, Tensor], document: Any) -> Network:
     )
     for batch in (1, 3):
         shapes(module, inputs, batch)
+    run(module, network.example(1))  # shapes alone don't tell that a type doesn't fit
     return network
 
 
@@ -155,7 +156,7 @@ def _encodings(
         tensor = parts.pop(f"{_PREFIX}{name}/{part}", None)
         if name not in parameters or tensor is None or tensor.dtype != dtype or tensor.shape != parameters[name].shape:
             raise IntakeError(f"a {kind} that does not fit its parameter", name)
-        encoding = ENCODINGS[kind](tensor)
+        encoding: Any = ENCODINGS[kind](tensor)
         if isinstance(encoding, Codebook) and tensor.numel() and not 0 <= tensor.min() <= tensor.max() < tensor.numel():
             raise IntakeError("codes are out of range", name)
         encodings[name] = encoding
