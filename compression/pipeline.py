@@ -1,4 +1,4 @@
-"""A job, from files to files: apply, verify, measure, record, checkpoint, step by step; then export, measure, report."""
+"""A job, from files to files: apply, verify, measure, record, checkpoint; then export, measure, report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from compression.verify import check_runs
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is given: the spec and the files on this machine."""
+    """What a run is given: the spec and files of this machine. `latency_seconds`: how long each latency is timed."""
 
     spec: JobSpec
     model: Path
@@ -38,10 +38,18 @@ class Job:
     architecture: Mapping[str, Any] | None = None
     device: str = "auto"
     threads: int = 1
+    latency_seconds: float = 3.0
 
 
 def run(job: Job, reporter: Reporter) -> Outcome:
     """Runs the job; its files are then in `job.out / "artifacts"`. Raises Refusal or VerificationError."""
+    outcome = compress(job, reporter)
+    publish(job.spec, outcome, job.out, reporter, job.latency_seconds)
+    return outcome
+
+
+def compress(job: Job, reporter: Reporter) -> Outcome:
+    """The steps alone. What is done already (`job.out / "checkpoints"`) isn't done again."""
     device = devices.choose(job.device)
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)
@@ -76,9 +84,7 @@ def run(job: Job, reporter: Reporter) -> Outcome:
         records.append({"index": index, **record})
         reporter.emit("step_finished", index=index, record=records[-1])
     reporter.index = None
-    outcome = Outcome(original, network, records)
-    publish(job.spec, outcome, data, inputs, job.out, reporter)
-    return outcome
+    return Outcome(original, network, records, data, inputs)
 
 
 def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, dict[str, Any]]:

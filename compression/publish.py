@@ -22,16 +22,16 @@ from compression.spec import Export, JobSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the steps came to: the networks before and after, and a record of each step."""
+    """What the steps came to: the networks before and after, a record of each step, and what they were given."""
 
     original: Network
     network: Network
     steps: list[dict[str, Any]]
+    data: Dataset | None
+    inputs: Mapping[str, Any]
 
 
-def publish(
-    spec: JobSpec, outcome: Outcome, data: Dataset | None, inputs: Mapping[str, Any], out: Path, reporter: Reporter
-) -> Report:
+def publish(spec: JobSpec, outcome: Outcome, out: Path, reporter: Reporter, latency_seconds: float) -> Report:
     """Writes `out/artifacts`: the network in each format asked for, `report.json` and `report.md`.
 
     The test split is read here, once, by the delivered files.
@@ -48,7 +48,7 @@ def publish(
     reporter.emit("measuring")
     report = build_report(
         spec=spec.model_dump(mode="json"),
-        inputs=inputs,
+        inputs=outcome.inputs,
         versions=versions(),
         device=device_profile(),
         signature=outcome.network.signature,
@@ -56,7 +56,7 @@ def publish(
         compressed=cost_of(outcome.network),
         original_files=original_files,
         files=files,
-        delivered=_measure(spec.exports, outcome, data, artifacts, before),
+        delivered=_measure(spec.exports, outcome, artifacts, before, latency_seconds),
         steps=outcome.steps,
     )
     shutil.rmtree(before)
@@ -68,9 +68,9 @@ def publish(
 def _measure(
     formats: list[Export],
     outcome: Outcome,
-    data: Dataset | None,
     artifacts: Path,
     before: Path,
+    seconds: float,
 ) -> Delivered:
     if "onnx" in formats:
         original, compressed = before / "model.onnx", artifacts / "model.onnx"
@@ -78,8 +78,9 @@ def _measure(
         export_network(outcome.original, ["onnx"], before, stem="original")
         export_network(outcome.network, ["onnx"], before, stem="compressed")
         original, compressed = before / "original.onnx", before / "compressed.onnx"
-    if data is None:
-        return measure_delivered(original, compressed, None, None)
-    test = data.test
+    if outcome.data is None:
+        return measure_delivered(original, compressed, None, None, seconds)
+    test = outcome.data.test
     samples = {name: value.numpy() for name, value in test.inputs.items()}
-    return measure_delivered(original, compressed, samples, None if test.labels is None else test.labels.numpy())
+    labels = None if test.labels is None else test.labels.numpy()
+    return measure_delivered(original, compressed, samples, labels, seconds)

@@ -36,7 +36,7 @@ SPEC = {
 
 def main() -> int:
     started = time.monotonic()
-    print("1. Train LeNet-5 on 4,500 handwritten digits, and export it with torch.export")
+    print("1. Train LeNet-5 on 4,000 handwritten digits, and export it with torch.export")
     model, data = train_and_save(FOLDER)
     port = _free_port()
     print(f"2. Start the embedded service on http://127.0.0.1:{port}")
@@ -125,7 +125,7 @@ def _watch(client: httpx.Client, job: str) -> None:
 
 
 def _check(path: Path, report: dict[str, Any]) -> bool:
-    _, _, x, y = images()
+    x, y = images()["test"]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {session.get_inputs()[0].name: (x / 255).astype(np.float32)})
     accuracy = float((logits.argmax(1) == y).mean())

@@ -113,8 +113,8 @@ def choose(
                 best = (price, width, block)
         if best is None:
             raise MethodError(
-                f"the target can't be reached: {cost.total():,.0f} {cost.measure} are left of {target:,.0f} wanted when "
-                "every layer is as narrow as allowed; raise max_layer_ratio, the target, or select more layers",
+                f"the target can't be reached: {cost.total():,.0f} {cost.measure} are left of {target:,.0f} wanted "
+                "when every layer is as narrow as allowed; raise max_layer_ratio, the target, or select more layers",
                 cost.measure,
             )
         _, width, block = best

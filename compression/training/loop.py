@@ -51,6 +51,18 @@ def train(
     return trained
 
 
+def better(new: dict[str, float], best: dict[str, float], samples: int) -> bool:
+    """Whether `new` validation metrics replace the `best`. Accuracy on few samples is coarse: within one standard error
+    the lower loss decides, beyond it the accuracy."""
+    if "accuracy" not in new:
+        return new["score"] > best["score"]
+    share = best["accuracy"]
+    error = math.sqrt(max(share * (1 - share), 1 / samples) / samples)
+    if abs(new["accuracy"] - share) > error:
+        return new["accuracy"] > share
+    return new["loss"] < best["loss"]
+
+
 def loss_kind(spec: Training, labelled: bool) -> LossKind:
     """What `auto` means for this data; asking for labels that aren't there is an error."""
     if spec.loss == "auto":
@@ -153,7 +165,7 @@ class _Run:
         metrics = metrics_of(outputs[-1], split.labels, self.data.task, reference)
         progress = self.progress
         progress.history.append({"epoch": epoch, **metrics})
-        if not progress.best or metrics["score"] > progress.best["score"]:
+        if not progress.best or better(metrics, progress.best, len(split)):
             progress.best, progress.best_epoch = metrics, epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         shown = {name: value for name, value in metrics.items() if name != "score"}
