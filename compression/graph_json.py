@@ -21,8 +21,8 @@ from compression.vocabulary import (
     is_identifier,
     is_path,
     module_arguments,
-    schema,
     state,
+    takes,
     tensor_names,
 )
 
@@ -284,9 +284,7 @@ def _outputs(value: Argument) -> tuple[Any, ...]:
 def _check_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     overload = aten(name)
     if overload is not None:
-        positional = [argument.name for argument in schema(overload).arguments if not argument.kwarg_only]
-        keywords = {argument.name for argument in schema(overload).arguments} - set(positional[: len(args)])
-        fits = len(args) <= len(positional) and set(kwargs) <= keywords
+        fits = takes(overload, len(args), kwargs)
     elif name in FUNCTIONS:
         function = FUNCTIONS[name]
         fits = function.least <= len(args) <= function.most and set(kwargs) <= function.keywords

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keyword
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,8 @@ ATEN = frozenset({
 
 _NAMES = {function.call: name for name, function in FUNCTIONS.items()}
 KINDS: Mapping[str, type[nn.Module]] = {leaf.__name__: leaf for leaf in MODULES}
-RESERVED = frozenset(dir(fx.GraphModule(nn.Module(), fx.Graph())))
+RESERVED = frozenset([*dir(fx.GraphModule(nn.Module(), fx.Graph())), *keyword.kwlist])
+"""Names that no module or tensor may have: they would hide an attribute of `GraphModule`, or are keywords."""
 _PART = re.compile(r"\w{1,200}", re.ASCII)
 
 
@@ -154,8 +155,8 @@ def is_identifier(name: str) -> bool:
 
 
 def is_path(name: str) -> bool:
-    """Whether `name` ("blocks.0.conv1") can be a module or a tensor: no part hides an attribute of `GraphModule`."""
-    return 0 < len(name) <= 500 and all(_PART.fullmatch(part) and part not in RESERVED for part in name.split("."))
+    """Whether `name` ("blocks.0.conv1") can be that of a module or a tensor."""
+    return len(name) <= 500 and all(_PART.fullmatch(part) and part not in RESERVED for part in name.split("."))
 
 
 def function_name(target: object) -> str:
@@ -183,6 +184,14 @@ def aten(name: str) -> OpOverload[..., Any] | None:
 def schema(overload: OpOverload[..., Any]) -> torch.FunctionSchema:
     """The operator's schema: its arguments in order, with their defaults."""
     return overload._schema  # noqa: SLF001 - torch has no public name for it
+
+
+def takes(overload: OpOverload[..., Any], positional: int, keywords: Iterable[str]) -> bool:
+    """Whether so many positional arguments and these keywords fit the operator's schema. fx writes keywords
+    into the code that it generates, so none may get there unchecked."""
+    names = [argument.name for argument in schema(overload).arguments if not argument.kwarg_only]
+    free = {argument.name for argument in schema(overload).arguments} - set(names[:positional])
+    return positional <= len(names) and set(keywords) <= free
 
 
 def module_arguments(module: nn.Module) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from compression.intake.lift_functions import Called, holds_batch, lift_function
 from compression.intake.lift_modules import Leaf, lift_module, training_mode
 from compression.intake.program import Program
 from compression.intake.same import check_same
-from compression.intake.shapes import shapes
+from compression.intake.shapes import RUN_ERRORS, shapes
 from compression.network import Network, Signature
 from compression.vocabulary import RESERVED, aten, module_arguments, size, state
 
@@ -97,7 +97,11 @@ class _Lifting:
             self.values[node] = self._emit((function, node.args, {}), node)
             return
         call = aten_call(node, self.trials)
-        lifted = self._lift(call)
+        try:
+            lifted = self._lift(call)
+        except RUN_ERRORS as error:
+            message = f"this call can't be lifted: {str(error)[:200]}"
+            raise IntakeError(message, str(node.target), kind="operator-unsupported") from error
         if node.target.overloadpacket.__name__.endswith("_") and isinstance(node.args[0], fx.Node):
             changed = self.stands_for.get(node.args[0], node.args[0])
             self.stands_for[node] = changed

@@ -24,8 +24,8 @@ class Leaf:
 def lift_module(call: AtenCall) -> Leaf | None:
     """The leaf module that a call is, or None: no rule, or a weight is computed rather than stored."""
     rule = RULES.get(call.operator)
-    if rule is None:
-        return None
+    if rule is None or any(isinstance(call.shapes[0][node], int) for node in call.node.all_input_nodes):
+        return None  # a length that is computed can't be a constructor's argument
     try:
         return rule(call)
     except LookupError:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from compression.errors import IntakeError
 from compression.intake.archive import Archive
@@ -31,7 +32,7 @@ from compression.intake.program_schema import (
 )
 from compression.intake.tensors import parse_json
 from compression.network import Input
-from compression.vocabulary import aten, is_identifier
+from compression.vocabulary import aten, is_identifier, takes
 
 Value: TypeAlias = Any  # an argument of an fx node
 Model = TypeVar("Model", bound=BaseModel)
@@ -177,6 +178,11 @@ class _Reader:
         target = _target(node.target)
         args = tuple(self._value(entry.arg) for entry in node.inputs if entry.kind == 1)
         kwargs = {entry.name: self._value(entry.arg) for entry in node.inputs if entry.kind == 2}
+        fits = (
+            takes(target, len(args), kwargs) if isinstance(target, OpOverload) else not kwargs and len(args) in {1, 2}
+        )
+        if not fits:
+            raise IntakeError("called with arguments that it does not take", node.target)
         name = next((output.as_tensor.name for output in node.outputs if output.as_tensor), None)
         call = self.graph.create_node("call_function", target, args, kwargs, name=name)
         call.meta["module"] = node.module()

@@ -150,7 +150,7 @@ def test_names():
     assert is_identifier("input")
     assert not any(map(is_identifier, ["", "self", "class", "1x", "a b", "x=1", "é"]))
     assert is_path("blocks.0.conv1")
-    assert not any(map(is_path, ["", "a..b", "forward", "a.graph", "__class__", "a b", ".a"]))
+    assert not any(map(is_path, ["", "a..b", "forward", "a.graph", "__class__", "a b", ".a", "a.class"]))
 
 
 def tampered(document, *path, value):
@@ -180,6 +180,8 @@ def tampered(document, *path, value):
         (("nodes", 1, "args"), [1]),
         (("nodes", 1, "args"), [{"node": "output"}]),
         (("nodes", 1, "kwargs"), {"a": 1}),
+        (("nodes", 5, "kwargs"), {"a=print('x'), keepdim": True}),
+        (("nodes", 10, "kwargs"), {"a=print('x'), b": True}),
         (("nodes", 1, "name"), "input_1"),
         (("nodes", -1), None),
         (("modules", "embed", "kind"), "Module"),

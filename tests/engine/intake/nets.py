@@ -113,16 +113,17 @@ class TiedTokens(nn.Module):
 
 
 class OddNames(nn.Module):
-    """Names that would hide attributes of a GraphModule."""
+    """Names that would hide attributes of a GraphModule, or that are keywords."""
 
     def __init__(self):
         super().__init__()
         self.graph = nn.Linear(4, 4)
         self.code = nn.Sequential(nn.Linear(4, 4), nn.PReLU(4))
+        self.add_module("class", nn.Linear(4, 4))
         self.register_buffer("meta", torch.arange(4.0))
 
     def forward(self, input):  # noqa: A002 - the name is what is tried
-        return self.code(self.graph(input)) + self.meta
+        return getattr(self, "class")(self.code(self.graph(input))) + self.meta
 
 
 IMAGE = (3, 8, 8)

@@ -128,6 +128,15 @@ def test_names_do_not_reach_the_generated_code(source, tmp_path, sentinel):
     refusal(rewrite.write(tmp_path / "a.pt2", content))
 
 
+def test_a_keyword_does_not_reach_the_generated_code(source, tmp_path, sentinel):
+    def edit(document):
+        node = document["graph_module"]["graph"]["nodes"][-1]
+        name = f"a=__import__('os').system('touch {sentinel}'), b"
+        node["inputs"].append({"name": name, "arg": {"as_int": 1}, "kind": 2})
+
+    assert "does not take" in refusal(edited(source, tmp_path / "a.pt2", MODEL, edit)).message
+
+
 def test_compiled_code_is_refused(source, tmp_path):
     content = rewrite.members(source) | {"data/aotinductor/model/a.so": b"\x7fELF"}
     assert refusal(rewrite.write(tmp_path / "a.pt2", content)).kind == "model-unsafe"
