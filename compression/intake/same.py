@@ -21,7 +21,11 @@ def check_same(program: Program, network: Network) -> None:
     program run twice. IntakeError (model-inexact, `where` = the output) says how far off."""
     static = program.static_batch
     for batch in (1, 3) if static is None else (static, static + 1):
-        shapes(network.module, network.signature.inputs, batch)
+        try:
+            shapes(network.module, network.signature.inputs, batch)
+        except IntakeError as error:
+            hint = f": the batch of {static} is burnt in; export the model with a dynamic batch" if static else ""
+            raise IntakeError(f"does not run at a batch of {batch}{hint}", error.where, "model-inexact") from error
     reference = copy.deepcopy(program.module)  # a program that works in place might write to its parameters
     for batch in (1, 3) if static is None else (static,):
         inputs = network.example(batch)

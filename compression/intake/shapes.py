@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import operator
 from collections.abc import Iterable
@@ -31,6 +32,8 @@ RUN_ERRORS = (
     MemoryError,
 )
 """What running a graph that doesn't fit its values can raise."""
+
+logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # a misfit is reported by our error alone
 
 _ARITHMETIC = {getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "neg")}
 

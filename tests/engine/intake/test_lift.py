@@ -128,6 +128,26 @@ def test_a_static_batch_that_mixes_samples_is_refused(tmp_path):
     assert caught.value.kind == "model-inexact"
 
 
+class SequenceFirst(nn.Module):
+    """The batch is the second axis inside, so its length is in a reshape that can't be told from others."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = x.transpose(0, 1)
+        n, b, d = x.shape
+        return self.mix(x.reshape(n, b * d)).reshape(n, b, d).transpose(0, 1)
+
+
+def test_a_static_batch_that_cannot_be_freed_is_refused_with_the_way_out(tmp_path):
+    path = nets.export(SequenceFirst(), torch.randn(1, 4, 6), tmp_path / "seq.pt2", dynamic=False)
+    with pytest.raises(IntakeError, match="export the model with a dynamic batch") as caught:
+        read_model(path)
+    assert caught.value.kind == "model-inexact"
+
+
 class WritesThroughAView(nn.Module):
     def forward(self, x):
         y = x * 2
