@@ -18,7 +18,7 @@ def render_markdown(report: Report) -> str:
         "## Before and after",
         _table(["", "original", "compressed", "change"], _rows(report)),
         _how_measured(report),
-        "## Steps",
+        "## Steps" if report.steps else "",
         *[_step(step) for step in report.steps],
         "## Layers",
         _table(["layer", "type", "weight", "parameters", "MACs"], [_layer_row(change) for change in report.layers]),

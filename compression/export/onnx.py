@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,11 +47,15 @@ def write_onnx(module: fx.GraphModule, signature: Signature, example: tuple[Tens
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def read_onnx(path: Path, signature: Signature, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The outputs of the file for `inputs`, computed by ONNX Runtime."""
+def read_onnx(path: Path, signature: Signature) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """The file in ONNX Runtime, as a function from inputs to outputs, both in the order of `signature`."""
     session = open_session(path)
-    named = {entry.name: value.numpy() for entry, value in zip(signature.inputs, inputs, strict=True)}
-    return tuple(torch.from_numpy(value) for value in session.run(list(signature.outputs), named))
+
+    def run(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        named = {entry.name: value.numpy() for entry, value in zip(signature.inputs, inputs, strict=True)}
+        return tuple(torch.from_numpy(value) for value in session.run(list(signature.outputs), named))
+
+    return run
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from compression.spec import Export
 from compression.verify import BATCHES, TOLERANCE, relative_error
 
 EXAMPLE_BATCH = 2
+Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def compare_file(network: Network, variant: str, path: Path) -> float:
     """The largest relative error of the file's outputs at two batch sizes; see ExportedFile.
 
     VerificationError: it is above 1e-5, or the file's inputs or the shapes of its outputs differ."""
-    module, names = network.variant(variant), _signature(network, variant).outputs
+    module, signature = network.variant(variant), _signature(network, variant)
+    run = _reload(path, signature)
     worst = 0.0
     for batch in BATCHES:
         inputs = network.example(batch, seed=batch)
         with torch.no_grad():
-            wanted = as_tuple(module(*inputs))
-            found = _run_file(path, _signature(network, variant), inputs)
-        for name, value, target in zip(names, found, wanted, strict=True):
+            wanted, found = as_tuple(module(*inputs)), run(inputs)
+        for name, value, target in zip(signature.outputs, found, wanted, strict=True):
             if value.shape != target.shape:
                 raise VerificationError(
                     f"{path.suffix} file: shape {list(value.shape)}, not {list(target.shape)}", name
@@ -101,11 +102,11 @@ def _signature(network: Network, variant: str) -> Signature:
     return replace(network.signature, outputs=outputs)
 
 
-def _run_file(path: Path, signature: Signature, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The file's outputs: by ONNX Runtime, or by our own reader, which executes nothing that a file says."""
+def _reload(path: Path, signature: Signature) -> Run:
+    """The file as a function of inputs: in ONNX Runtime, or by our own reader, which runs no code of a file."""
     if path.suffix == ".onnx":
-        return read_onnx(path, signature, inputs)
+        return read_onnx(path, signature)
     reloaded = read_model(path, None)
     if reloaded.signature.inputs != signature.inputs:
         raise VerificationError(f"{path.suffix} file: its inputs aren't the network's", str(reloaded.signature.inputs))
-    return as_tuple(reloaded.module(*inputs))
+    return lambda inputs: as_tuple(reloaded.module(*inputs))

@@ -43,7 +43,7 @@ def test_zeros_and_bytes():
 
 
 def test_known_figure_of_resnet20():
-    # He et al. 2016 with projections; 28 × 28 × 1 instead of 32 × 32 × 3. Each stage has six convolutions of equal cost:
+    # He et al. 2016 with projections, on 28 × 28 × 1. Each stage has six convolutions of equal cost:
     # twice the channels, half the size. The first of stages two and three has half the input channels.
     cost = cost_of(zoo_network("resnet20", {"in_channels": 1, "height": 28, "width": 28}, seed=0))
     stem, one, projection, head = 9 * 16 * 28 * 28, 9 * 16 * 16 * 28 * 28, 16 * 32 * 14 * 14, 640
