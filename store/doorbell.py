@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celery import Celery
-from kombu.entity import Exchange, Queue
+from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
 from store.leases import UploadKind
@@ -67,8 +67,8 @@ def open_doorbell(settings: Settings) -> Celery:
 
 
 def _queue(name: str) -> Queue:
-    # The default exchange needs no table of bindings: a message goes to the queue that it names.
-    return Queue(name, Exchange(""), routing_key=name)  # type: ignore[no-untyped-call]
+    # Messages go to a queue by its name (the default exchange), so that no table of bindings is needed.
+    return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
 
 
 def _broker(settings: Settings) -> dict[str, object]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PIECE = MIB
 PART = 5 * MIB  # S3's smallest; PARTS of them are in flight at once
-PARTS = 3
+PARTS = 2
 ABANDONED_SECONDS = 24 * 3600
 
 

@@ -87,13 +87,14 @@ def _waiting_jobs(connection: Connection, settings: Settings) -> list[Ring]:
 
 def _reject_lost_uploads(connection: Connection, kind: UploadKind, settings: Settings) -> None:
     table = UPLOADS[kind]
+    lost = and_(
+        table.c.state == UploadState.INSPECTING,
+        table.c.lease_until < now(),
+        table.c.attempt >= settings.max_attempts,
+    )
     connection.execute(
         update(table)
-        .where(
-            table.c.state == UploadState.INSPECTING,
-            table.c.lease_until < now(),
-            table.c.attempt >= settings.max_attempts,
-        )
+        .where(table.c.id.in_(_some(table, lost, table.c.lease_until)))
         .values(state=UploadState.REJECTED, problem=LOST, lease_until=None, worker=None, updated_at=now())
     )
 

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_bytes_deleted_between_upload_and_row_are_noticed(database: Database, fo
     with pytest.raises(BlobVanished):
         uploads.add(database, folder, "model", late, name="m", filename="f")
     assert uploads.listed(database, "model", limit=9) == []
+
+
+def test_no_row_is_ever_without_its_bytes(database: Database, folder: Objects) -> None:
+    """The same bytes come and go in several threads at once; a row that was made has them, every time."""
+
+    def come_and_go(number: int) -> int:
+        made = 0
+        for _ in range(12):
+            stored = store(folder, b"abc")
+            try:
+                id_ = uploads.add(
+                    database, folder, "model" if number % 2 else "dataset", stored, name="m", filename="f"
+                )
+            except BlobVanished:
+                continue
+            made += 1
+            assert folder.head(stored.key) == 3
+            assert uploads.remove(database, folder, "model" if number % 2 else "dataset", id_)
+        return made
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(come_and_go, range(4))) > 0
+    assert folder.list("blobs") == {}
 
 
 def test_what_a_job_needs_is_not_deleted(database: Database, folder: Objects) -> None:
