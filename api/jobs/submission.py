@@ -1,0 +1,165 @@
+"""Whether a job can be run, told before anything is spent on it: every fault with the JSON pointer of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import RowMapping
+
+from api import problems
+from api.jobs.fit import data_faults
+from api.problems import Fault, fault
+from compression.errors import SpecError
+from compression.registry import StepSpec
+from compression.selector import LayerSelector
+from compression.spec import JobSpec, field_errors
+from store import jobs, uploads
+from store.database import Database
+
+Json = dict[str, Any]
+READABLE = frozenset({".pt2", ".safetensors"})  # artifacts that can be a job's model
+SOON = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job that can be run. `inspection` of its model is None for an artifact that came without one."""
+
+    spec: JobSpec
+    inspection: Json | None
+
+    @property
+    def stored_spec(self) -> Json:
+        """The spec with every default spelt out: what `/spec` shows, and what runs."""
+        return self.spec.model_dump(mode="json")
+
+
+def check(database: Database, value: Any) -> Order:
+    """Raises JobInvalid, ModelNotReady, ModelRejected, DatasetNotReady, DatasetRejected or MethodInapplicable."""
+    spec = _parse(value)
+    inspection = _model(database, spec.model)
+    data = None if spec.dataset is None else _dataset(database, spec.dataset)
+    if inspection is not None:
+        _refuse(problems.MethodInapplicable, list(_inapplicable(spec, inspection)))
+        faults = list(_unmatched(spec, inspection))
+        if data is not None:
+            faults += data_faults(spec, inspection["inputs"], data["arrays"])
+        _refuse(problems.JobInvalid, faults)
+    return Order(spec, inspection)
+
+
+def _refuse(kind: type[problems.Problem], faults: list[Fault]) -> None:
+    if faults:
+        raise kind("; ".join(f"{entry['pointer']}: {entry['detail']}" for entry in faults), faults)
+
+
+def _invalid(pointer: str, detail: str) -> problems.JobInvalid:
+    return problems.JobInvalid(f"{pointer}: {detail}", [fault(pointer, detail)])
+
+
+def _parse(value: Any) -> JobSpec:
+    try:
+        spec = JobSpec.model_validate(value)
+    except ValidationError as error:
+        _refuse(problems.JobInvalid, [fault(entry["pointer"], entry["message"]) for entry in field_errors(error)])
+        raise
+    except SpecError as error:  # of the chain of steps
+        raise _invalid(error.where, error.message) from error
+    if (control := _control_character(value)) is not None:
+        raise _invalid(control, "text with control characters")
+    return spec
+
+
+def _control_character(value: Any, pointer: str = "") -> str | None:
+    """Where the document has a NUL, which Postgres refuses in text, or another control character."""
+    if isinstance(value, str):
+        return pointer if any(character < " " or character == "\x7f" for character in value) else None
+    entries: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        entries = list(value.items())
+        if any(_control_character(key) is not None for key in value):
+            return pointer
+    elif isinstance(value, list):
+        entries = list(enumerate(value))
+    found = (_control_character(entry, f"{pointer}/{key}") for key, entry in entries)
+    return next((place for place in found if place is not None), None)
+
+
+def _model(database: Database, id_: str | None) -> Json | None:
+    if id_ is None:
+        raise _invalid("/model", "a job needs the id of a model or of an artifact")
+    if id_.startswith("art_"):
+        return _artifact(database, id_)
+    row = uploads.find(database, "model", id_)
+    if row is None:
+        raise _invalid("/model", f"no model has the id {id_}")
+    if row["state"] == "inspecting":
+        raise problems.ModelNotReady(f"{id_} is being inspected: try again", headers=SOON)
+    if row["state"] == "rejected":
+        raise problems.ModelRejected(_reason(row), [fault("/model", _reason(row))])
+    inspection: Json = row["inspection"]
+    return inspection
+
+
+def _artifact(database: Database, id_: str) -> Json | None:
+    row = jobs.find_artifact(database, id_)
+    if row is None:
+        raise _invalid("/model", f"no artifact has the id {id_}")
+    kind = PurePath(row["name"]).suffix
+    if kind not in READABLE:
+        read = " or ".join(sorted(READABLE))
+        raise _invalid("/model", f"{row['name']} can't be a job's model: take the {read} file of the same job")
+    inspection: Json | None = row["inspection"]
+    return inspection
+
+
+def _dataset(database: Database, id_: str) -> Json:
+    row = uploads.find(database, "dataset", id_)
+    if row is None:
+        raise _invalid("/dataset", f"no dataset has the id {id_}")
+    if row["state"] == "inspecting":
+        raise problems.DatasetNotReady(f"{id_} is being inspected: try again", headers=SOON)
+    if row["state"] == "rejected":
+        raise problems.DatasetRejected(_reason(row), [fault("/dataset", _reason(row))])
+    inspection: Json = row["inspection"]
+    return inspection
+
+
+def _reason(row: RowMapping) -> str:
+    return f"{row['id']} was refused: {row['problem']['message']}"
+
+
+def _inapplicable(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
+    """By the verdict of each method's own check on the model as it was uploaded."""
+    for index, step in enumerate(spec.steps):
+        verdict = inspection["methods"].get(step.method)  # none: the method is newer than the inspection
+        if verdict is not None and not verdict["applicable"]:
+            at = f" (at {verdict['where']})" if verdict["where"] else ""
+            yield fault(f"/steps/{index}/method", f"{step.method} can't run on this model: {verdict['reason']}{at}")
+
+
+def _unmatched(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
+    """Patterns of layer selectors that match none of the layers inspected."""
+    types = {layer["name"]: layer["type"] for layer in inspection["layers"]}
+    for index, step in enumerate(spec.steps):
+        for name, selector in _selectors(step):
+            for field in ("include", "exclude"):
+                for place, pattern in enumerate(getattr(selector, field)):
+                    wanted = pattern.removeprefix("type:")
+                    named = types.values() if wanted != pattern else types
+                    if not any(fnmatchcase(entry, wanted) for entry in named):
+                        shown = ", ".join(list(types)[:20])
+                        pointer = f"/steps/{index}/{name}/{field}/{place}"
+                        yield fault(pointer, f"no layer matches {pattern!r}; layers are {shown}")
+
+
+def _selectors(step: StepSpec) -> Iterator[tuple[str, LayerSelector]]:
+    for name in type(step).model_fields:
+        value = getattr(step, name)
+        if isinstance(value, LayerSelector):
+            yield name, value
