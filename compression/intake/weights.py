@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, fx, nn
 
 from compression.errors import IntakeError, SpecError
-from compression.graph_json import graph_from_json, graph_to_json
+from compression.graph_json import graph_to_json
+from compression.graph_parse import graph_from_json
 from compression.intake.shapes import run, shapes
 from compression.intake.tensors import parse_json, read_tensors, write_tensors
 from compression.network import ENCODINGS, Codebook, Encoding, Input, Network, Signature, Variant

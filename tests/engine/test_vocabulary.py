@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 from compression.errors import IntakeError
-from compression.graph_json import graph_from_json, graph_to_json
+from compression.graph_json import graph_to_json
+from compression.graph_parse import graph_from_json
 from compression.vocabulary import FUNCTIONS, MODULES, aten, function_name, is_identifier, is_path, used_tensors
 
 LEAVES = [
@@ -189,6 +190,8 @@ def tampered(document, *path, value):
         (("modules", "embed", "arguments", "num_embeddings"), 2**60),
         (("modules", "embed", "arguments", "num_embeddings"), -1),
         (("modules", "embed", "arguments", "num_embeddings"), "10"),
+        (("modules", "embed", "arguments", "num_embeddings"), 0),
+        (("modules", "head", "arguments", "in_features"), 0),
         (("modules", "embed", "arguments", "device"), "cpu"),
         (("modules", "embed"), None),
         (("modules", "forward"), {"kind": "ReLU", "arguments": {}}),
