@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from store import outcomes
+from store.settings import Settings
+from tests.api.running import Json, Running, run
+from tests.servers import free_ports
+
+
+def test_ready_and_figures(api_everywhere: Running) -> None:
+    api = api_everywhere
+    assert api.http.get("/livez").json() == {"status": "ok"}
+    ready = api.http.get("/readyz")
+    assert ready.status_code == 200, ready.text
+    assert ready.json() == {
+        "ready": True,
+        "checks": {"database": "ok", "objects": "ok", "broker": "ok"},
+        "sandbox": None,
+    }
+    api.submit()
+    running = api.submit()["id"]
+    outcomes.record(api.database, api.claim(running), sandbox="bubblewrap")
+    api.upload("dataset")
+    assert api.http.get("/readyz").json()["sandbox"] == "bubblewrap"
+    figures = dict(
+        line.rsplit(" ", 1) for line in api.http.get("/metrics").text.splitlines() if not line.startswith("#")
+    )
+    assert figures['niwaki_jobs{state="queued"}'] == "1"
+    assert figures['niwaki_jobs{state="running"}'] == "1"
+    assert figures['niwaki_jobs{state="failed"}'] == "0"
+    assert 0 <= float(figures["niwaki_queue_age_seconds"]) < 30
+    assert figures['niwaki_inspecting{kind="dataset"}'] == "1"
+
+
+def test_readyz_names_what_is_wrong(embedded_settings: Settings, inspection: Json) -> None:
+    """A broker and an object store that nobody listens for, and no tables."""
+    broker, s3 = free_ports(2)
+    folder = embedded_settings.data_dir
+    settings = Settings(
+        data_dir=folder,
+        database_url=f"sqlite+pysqlite:///{folder}/empty.db",
+        broker_url=f"redis://127.0.0.1:{broker}/0",
+        objects_url="s3://none",
+        s3_endpoint=f"http://127.0.0.1:{s3}",
+    )
+    with run(settings, inspection) as api:
+        answer = api.http.get("/readyz")
+        assert answer.status_code == 503
+        checks = answer.json()["checks"]
+        assert "no such table" in checks["database"]
+        assert checks["objects"] != "ok"
+        assert "refused" in checks["broker"]
+        away = api.http.post("/v1/models", content=b"x")
+        assert (away.status_code, away.json()["type"]) == (503, "/problems/unavailable")
+        assert not list(api.objects.incoming.iterdir())
