@@ -104,7 +104,7 @@ class _Root:
         try:
             with torch.device("meta"):  # nothing is allocated, whatever the arguments say
                 leaf = cls(**arguments)
-        except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
+        except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
             raise IntakeError(f"{document.kind} can't be made with its arguments", name) from error
         for part, wanted in state(leaf).items():
             parameter = isinstance(wanted, nn.Parameter)

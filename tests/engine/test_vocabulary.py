@@ -192,6 +192,8 @@ def tampered(document, *path, value):
         (("modules", "embed", "arguments", "num_embeddings"), "10"),
         (("modules", "embed", "arguments", "num_embeddings"), 0),
         (("modules", "head", "arguments", "in_features"), 0),
+        (("modules", "embed", "arguments", "padding_idx"), 0.5),
+        (("modules", "embed", "arguments", "padding_idx"), {"tuple": [{"tuple": [1]}]}),
         (("modules", "embed", "arguments", "device"), "cpu"),
         (("modules", "embed"), None),
         (("modules", "forward"), {"kind": "ReLU", "arguments": {}}),
