@@ -21,7 +21,8 @@ def fashion_mnist(train: int = 55_000) -> Dataset:
     x, y = _read("train-images-idx3-ubyte"), _read("train-labels-idx1-ubyte")
     x_test, y_test = _read("t10k-images-idx3-ubyte"), _read("t10k-labels-idx1-ubyte")
     splits = [(x[:train], y[:train]), (x[55_000:], y[55_000:]), (x_test, y_test)]
-    return Dataset(*(_split(images, labels) for images, labels in splits), "classification")
+    parts = [_split(images, labels) for images, labels in splits]
+    return Dataset(parts[0], parts[1], parts[2], "classification")
 
 
 def mnist_5k() -> Dataset:
@@ -30,7 +31,8 @@ def mnist_5k() -> Dataset:
 
     x, y = mnist_data()
     place = np.arange(len(x)) % 10
-    return Dataset(*(_split(x[chosen], y[chosen]) for chosen in (place < 4, place == 8, place == 9)), "classification")
+    parts = [_split(x[chosen], y[chosen]) for chosen in (place < 4, place == 8, place == 9)]
+    return Dataset(parts[0], parts[1], parts[2], "classification")
 
 
 def _split(images: NDArray[np.generic], labels: NDArray[np.generic]) -> Split:

@@ -1,5 +1,5 @@
 """`python -m benchmarks.pruning`: structured pruning of ResNet-20 beside Torch-Pruning, from the same base net, with
-the same rounds, epochs, rate, batches and data. What differs is which channels go (and, where said, the teacher's outputs).
+the same rounds, epochs, rate, batches and data; what differs is which channels go (and, where said, the teacher).
 
 Every importance criterion is a row. Decided on validation; test is read once, at the end of each arm. `--quick`:
 MNIST-5k and a narrow net. `--base FILE`: weights of the base net; without it one is trained.
@@ -44,7 +44,7 @@ def ours(criterion: str, loss: str) -> Arm:
         spec = PruneStructured(
             macs_ratio=ratio,
             rounds=ROUNDS,
-            importance=criterion,  # type: ignore[arg-type]
+            importance=criterion,
             finetune=training.model_copy(update={"loss": loss}),
         )
         return apply(network, spec, context).network
@@ -84,8 +84,9 @@ def torch_pruning(criterion: str, scope: str) -> Arm:
 def _gradients(module: Any, context: Context) -> None:
     data = context.require_data("taylor")
     chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:2048]
-    for part in chosen.split(256):
+    for part in chosen.split(256):  # type: ignore[no-untyped-call]
         batch = data.train.take(part)
+        assert batch.labels is not None
         loss = torch.nn.functional.cross_entropy(module(*batch.inputs.values()), batch.labels)
         loss.backward()  # type: ignore[no-untyped-call]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def train_and_save(folder: Path, epochs: int = 8) -> tuple[Path, Path]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=epochs * -(-len(x) // 64))
     inputs, labels = torch.from_numpy(x).float() / 255, torch.from_numpy(y)
     for epoch in range(epochs):
-        for batch in torch.randperm(len(inputs)).split(64):
+        for batch in torch.randperm(len(inputs)).split(64):  # type: ignore[no-untyped-call]
             loss = nn.functional.cross_entropy(network(inputs[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -59,6 +60,8 @@ def train_and_save(folder: Path, epochs: int = 8) -> tuple[Path, Path]:
     batch_axis = torch.export.Dim("batch")
     program = torch.export.export(network.eval(), (inputs[:2].clone(),), dynamic_shapes={"x": {0: batch_axis}})
     torch.export.save(program, model)
-    arrays = {f"{name}_{split}": value for split, pair in data_splits.items() for name, value in zip("xy", pair, strict=True)}
+    arrays: dict[str, Any] = {
+        f"{name}_{split}": value for split, pair in data_splits.items() for name, value in zip("xy", pair, strict=True)
+    }
     np.savez_compressed(data, allow_pickle=False, **arrays)
     return model, data
