@@ -15,7 +15,6 @@ from compression.measure.runtime import predict
 from compression.report import TEMPORARY, Report, build_report
 from tests.engine.export.vocabulary_nets import residual
 
-pytestmark = pytest.mark.xdist_group("report")  # its files are exported once
 SPEC = {"seed": 3, "steps": [{"method": "finetune"}], "exports": ["onnx", "pt2", "safetensors"]}
 STEP = {
     "index": 0,

@@ -19,7 +19,6 @@ from compression.verify import TOLERANCE
 from tests.engine import nets
 from tests.engine.export.vocabulary_nets import residual, two_exits
 
-pytestmark = pytest.mark.xdist_group("export")  # its files are exported once
 FORMATS = ("onnx", "pt2", "safetensors")
 ROOT = Path(__file__).parents[3]
 

@@ -12,8 +12,6 @@ from compression.measure.delivered import measure_delivered
 from compression.measure.runtime import predict
 from tests.engine.export.vocabulary_nets import residual
 
-pytestmark = pytest.mark.xdist_group("delivered")  # its files are exported once
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

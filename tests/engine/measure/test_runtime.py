@@ -15,7 +15,6 @@ from compression.measure.footprint import peak_bytes
 from tests.engine import nets
 from tests.engine.export.vocabulary_nets import residual
 
-pytestmark = pytest.mark.xdist_group("runtime")  # its files are exported once
 ROOT = Path(__file__).parents[3]
 
 
