@@ -216,6 +216,8 @@ def _check_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
     elif name in FUNCTIONS:
         function = FUNCTIONS[name]
         fits = function.least <= len(args) <= function.most and set(kwargs) <= function.keywords
+        if name == "getitem":  # fx writes it as brackets, which Python warns of after a number or None
+            fits = fits and isinstance(args[0], fx.Node)
     else:
         raise IntakeError("not in the vocabulary", name[:100], kind="operator-unsupported")
     if not fits:

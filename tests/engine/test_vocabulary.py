@@ -159,7 +159,7 @@ def tampered(document, *path, value):
     holder = document
     for key in path[:-1]:
         holder = holder[key]
-    if value is None:
+    if value is None and path[-2:] != ("args", 0):
         del holder[path[-1]]
     else:
         holder[path[-1]] = value
@@ -184,6 +184,8 @@ def tampered(document, *path, value):
         (("nodes", 5, "kwargs"), {"a=print('x'), keepdim": True}),
         (("nodes", 10, "kwargs"), {"a=print('x'), b": True}),
         (("nodes", 1, "name"), "input_1"),
+        (("nodes", 5, "args", 0), None),
+        (("nodes", 5, "args", 0), 1),
         (("nodes", -1), None),
         (("modules", "embed", "kind"), "Module"),
         (("modules", "embed", "arguments", "num_embeddings"), 11),
