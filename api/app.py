@@ -41,9 +41,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    problems.install(app)
-    for feature in (uploads, methods, jobs, events, artifacts, compare, health):
-        app.include_router(feature.router)
+    routers = [feature.router for feature in (uploads, methods, jobs, events, artifacts, compare, health)]
+    for router in routers:
+        app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     described = document(app)
     app.openapi = lambda: described  # type: ignore[method-assign] # FastAPI's own way to replace it
     page = render(described)

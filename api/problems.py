@@ -39,6 +39,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 
 from api.answer import answer
 from store.objects import ObjectsAway, UploadTooLarge
@@ -203,10 +204,14 @@ def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-def install(app: FastAPI) -> None:
-    """Every error that leaves an endpoint becomes a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Every error that leaves an endpoint becomes a problem. `routes` are looked at for the methods of an address."""
 
-    async def problem(_request: Request, error: Exception) -> Response:
+    async def problem(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names the methods of the first route with this path; others may have the same one.
+            allowed = ", ".join(sorted(_methods(routes, request)))
+            return MethodNotAllowed(f"it takes {allowed}", headers={"Allow": allowed}).render()
         return translate(error).render()
 
     for kind in (
@@ -251,14 +256,13 @@ def _validation(error: RequestValidationError) -> Problem:
     return RequestInvalid("; ".join(f"{entry['pointer'][1:]}: {entry['detail']}" for entry in faults), faults)
 
 
+def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching if isinstance(route, Route) for method in route.methods or ()}
+
+
 def _http(error: HTTPException) -> Problem:
     """What the framework itself refuses."""
-    kinds = {404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge, 415: MediaTypeUnsupported}
-    details = {
-        404: "no such address; /docs lists them",
-        405: f"it takes {(error.headers or {}).get('Allow', 'others')}",
-    }
-    kind = kinds.get(
-        error.status_code, BodyUnreadable if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else Unexpected
-    )
-    return kind(details.get(error.status_code, str(error.detail)), headers=error.headers)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound("no such address; /docs lists them")
+    return BodyUnreadable(str(error.detail), headers=error.headers)

@@ -161,7 +161,7 @@ def get_zip(service: InService, job_id: JobId) -> Response:
     },
 )
 async def get_report(
-    service: InService, job_id: JobId, accept: Annotated[str, Header(max_length=1000)] = ""
+    service: InService, job_id: JobId, accept: Annotated[str, Header(max_length=1000, include_in_schema=False)] = ""
 ) -> Response:
     row = await run_in_threadpool(whole, service, job_id)
     if row["report"] is None:

@@ -31,6 +31,16 @@ router = APIRouter(tags=["jobs"])
 After = Annotated[int, Query(ge=0, le=LAST_ID, description="only events after this id")]
 
 
+STREAMED = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "goes up"},
+        "event": {"type": "string", "description": "the kind"},
+        "data": {"type": "string", "description": "JSON: the event's data, with `at` and `attempt`"},
+    },
+}
+
+
 class Event(BaseModel):
     model_config = ConfigDict(extra="forbid")
     id: int
@@ -52,7 +62,7 @@ class EventList(BaseModel):
         200: {
             "description": "Server-sent events until the job has ended; `id` is where to go on (`Last-Event-ID`)",
             "content": {
-                "text/event-stream": {"schema": {"type": "string"}},
+                "text/event-stream": {"schema": STREAMED},
                 "application/json": {"schema": {"$ref": "#/components/schemas/EventList"}},
             },
         },
@@ -64,7 +74,7 @@ async def get_events(
     job_id: JobId,
     after: After = 0,
     last_event_id: Annotated[int | None, Header(ge=0, le=LAST_ID)] = None,
-    accept: Annotated[str, Header(max_length=1000)] = "",
+    accept: Annotated[str, Header(max_length=1000, include_in_schema=False)] = "",
 ) -> Response:
     """A list has up to 500 events: ask again with `after` = the last id. A stream has the event's kind as `event`."""
     await run_in_threadpool(poll, service.database, job_id)
