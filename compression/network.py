@@ -137,8 +137,9 @@ class Network:
         output = next(node for node in graph.nodes if node.op == "output")
         chosen = tuple(output.args[0][index] for index in wanted)
         output.args = (chosen[0] if len(chosen) == 1 else chosen,)
-        graph.eliminate_dead_code()
         module = fx.GraphModule(self.module, graph)
+        module.graph.eliminate_dead_code()  # which asks the module whether a call is pure
+        module.recompile()
         module.delete_all_unused_submodules()
         return module.eval()
 

@@ -47,7 +47,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.norm(self.stem(x)))
         x = self.relu(x + self.outer(self.relu(self.inner(x))))
-        return self.head(x.mean([2, 3]))
+        return self.head(torch.mean(x, [2, 3]))
 
 
 class Concat(nn.Module):
@@ -75,8 +75,8 @@ class Depthwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.depthwise(self.stem(x))))
-        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean([2, 3], keepdim=True)))))
-        return self.head(torch.relu(self.grouped(x * gate)).mean([2, 3]))
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(torch.mean(x, [2, 3], keepdim=True)))))
+        return self.head(torch.mean(torch.relu(self.grouped(x * gate)), [2, 3]))
 
 
 class ChunkThenCat(nn.Module):
@@ -88,7 +88,7 @@ class ChunkThenCat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = torch.chunk(self.stem(x), 2, 1)
-        return self.head(self.after(torch.cat([right, left], 1)).mean([2, 3]))
+        return self.head(torch.mean(self.after(torch.cat([right, left], 1)), [2, 3]))
 
 
 ALL = {"chain": Chain, "residual": Residual, "concat": Concat, "depthwise": Depthwise, "chunk": ChunkThenCat}
