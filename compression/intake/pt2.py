@@ -178,9 +178,11 @@ class _Reader:
         target = _target(node.target)
         args = tuple(self._value(entry.arg) for entry in node.inputs if entry.kind == 1)
         kwargs = {entry.name: self._value(entry.arg) for entry in node.inputs if entry.kind == 2}
-        fits = (
-            takes(target, len(args), kwargs) if isinstance(target, OpOverload) else not kwargs and len(args) in {1, 2}
-        )
+        if isinstance(target, OpOverload):
+            fits = takes(target, len(args), kwargs)
+        else:  # an operator on lengths; fx writes it as a sign between its operands
+            fits = not kwargs and len(args) in {1, 2} and all(isinstance(a, fx.Node | int | float) for a in args)
+            fits = fits and (target is not operator.getitem or isinstance(args[0], fx.Node))
         if not fits:
             raise IntakeError("called with arguments that it does not take", node.target)
         name = next((output.as_tensor.name for output in node.outputs if output.as_tensor), None)
