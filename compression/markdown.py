@@ -165,7 +165,23 @@ def _value(value: Any) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {key}: {_value(value)}" for key, value in facts.items())
+    """A list of what is simple; a list of mappings (rounds, epochs) is a line each. The JSON has all of it."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines += [f"- {key}:", *[f"  - {_inline(entry)}" for entry in value]]
+        else:
+            lines.append(f"- {key}: {_inline(value)}")
+    return "\n".join(lines)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        nested = {name: entry for name, entry in value.items() if not isinstance(entry, Mapping)}
+        return ", ".join(f"{name} {_inline(entry)}" for name, entry in nested.items()) or "–"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return _value(value)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -34,7 +34,8 @@ class Encoding(Protocol):
     """What a parameter is restricted to. `project` maps a tensor to the nearest one that obeys; training calls it after
     every optimizer step. `select` follows a structural cut: the slices `kept` along `dim` remain."""
 
-    kind: str
+    @property
+    def kind(self) -> str: ...
 
     def project(self, value: Tensor) -> Tensor: ...
 

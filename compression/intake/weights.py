@@ -157,7 +157,7 @@ def _encodings(
         tensor = parts.pop(f"{_PREFIX}{name}/{part}", None)
         if name not in parameters or tensor is None or tensor.dtype != dtype or tensor.shape != parameters[name].shape:
             raise IntakeError(f"a {kind} that does not fit its parameter", name)
-        encoding: Any = ENCODINGS[kind](tensor)
+        encoding: Encoding = ENCODINGS[kind](tensor)
         if isinstance(encoding, Codebook) and tensor.numel() and not 0 <= tensor.min() <= tensor.max() < tensor.numel():
             raise IntakeError("codes are out of range", name)
         encodings[name] = encoding
