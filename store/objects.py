@@ -80,13 +80,23 @@ class Objects:
             digest.update(piece)
             file.write(piece)
 
+        writing: asyncio.Future[None] | None = None
         try:
             with spooled.open("wb") as file:
-                async for piece in _pieces(chunks):
-                    size += len(piece)
-                    if size > limit:
-                        raise UploadTooLarge(f"more than {limit} bytes")
-                    await asyncio.to_thread(write, file, piece)
+                try:
+                    async for piece in _pieces(chunks):
+                        size += len(piece)
+                        if size > limit:
+                            raise UploadTooLarge(f"more than {limit} bytes")
+                        if writing is not None:
+                            await writing
+                        # Hashed and written while the next piece comes in.
+                        writing = asyncio.get_running_loop().run_in_executor(None, write, file, piece)
+                finally:
+                    if writing is not None:
+                        await asyncio.wait([writing])
+                if writing is not None:
+                    writing.result()
             stored = Stored(f"blobs/{digest.hexdigest()}", digest.hexdigest(), size)
             with _typed(stored.key):
                 if await asyncio.to_thread(self.head, stored.key) != size:
