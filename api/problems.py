@@ -28,10 +28,12 @@ Problem                     status  type
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -216,7 +218,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     for kind in (
         *(Problem, RequestValidationError, HTTPException, InUse, BlobVanished, UploadTooLarge, ObjectsAway),
-        *(OperationalError, ClientDisconnect, Exception),
+        *(OperationalError, sqlite3.OperationalError, psycopg.OperationalError, ClientDisconnect, Exception),
     ):
         app.add_exception_handler(kind, problem)
 
@@ -238,7 +240,7 @@ def translate(error: Exception) -> Problem:
             return BodyTooLarge(str(error), headers={"Connection": "close"})
         case ObjectsAway():
             return Unavailable("the object store can't be reached; try again", headers={"Retry-After": "5"})
-        case OperationalError():
+        case OperationalError() | sqlite3.OperationalError() | psycopg.OperationalError():
             return Unavailable("the database can't be reached; try again", headers={"Retry-After": "5"})
         case ClientDisconnect():
             return UploadIncomplete("the connection was closed before the body's end; nothing was kept")

@@ -13,6 +13,29 @@ Json = dict[str, Any]
 State = Literal["queued", "running", "succeeded", "failed", "canceled"]
 
 
+EXAMPLE: Json = {
+    "id": "job_01K9QZ5V0V8Y3V6D1S8M4T2N7C",
+    "name": "a third of the MACs",
+    "tags": ["resnet20"],
+    "state": "running",
+    "model": "mdl_01K9QZ4H3M0T9W2X6R5B8C1D7E",
+    "dataset": "dst_01K9QZ4R6P5N3J8K2F7G1H9A0B",
+    "device": "auto",
+    "attempt": 1,
+    "cancel_requested": False,
+    "retry_of": None,
+    "progress": {"index": 0, "fraction": 0.42, "message": "epoch 3 of 5", "metrics": {"accuracy": 0.912}},
+    "times": {"waiting": 0.09, "fetching": 0.21},
+    "error": None,
+    "sandbox": "bubblewrap",
+    "device_used": "cpu",
+    "created_at": "2026-11-02T09:30:00.120000+00:00",
+    "started_at": "2026-11-02T09:30:00.210000+00:00",
+    "finished_at": None,
+    "steps": [{"index": 0, "method": "prune.structured", "state": "running", "seconds": None}],
+}
+
+
 class Step(BaseModel):
     index: int
     method: str
@@ -43,6 +66,7 @@ class ListedJob(BaseModel):
 
 
 class Job(ListedJob):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
     steps: list[Step]
 
 

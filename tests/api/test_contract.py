@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from api import problems
+from api.problems import every_problem
+from compression.registry import methods
 from tests.api.running import Running
 
 # Every value of a form is text, whatever type it was made from.
@@ -45,3 +48,57 @@ def test_answers_about_real_rows_are_as_documented(api: Running, tmp_path: Path)
     ids = {"model_id": job["model"], "dataset_id": dataset, "job_id": job["id"], "artifact_id": made["model.pt2"]["id"]}
     only = ["--exclude-method", "POST", "--exclude-method", "DELETE", "--exclude-path-regex", "^[^{]*$"]
     schemathesis(api, tmp_path, ids, *only, "--max-examples", "8", "--phases", "examples,coverage,fuzzing")
+
+
+def test_the_document_is_openapi_3_1_with_examples(api: Running) -> None:
+    document = api.http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["schemas"]["JobSpec"]["examples"]
+    assert document["components"]["schemas"]["Job"]["examples"]
+    missing = [
+        f"{method} {path}"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if not operation.get("summary") or not operation.get("tags")
+    ]
+    assert missing == []
+
+
+def test_the_docs_are_one_page_with_nothing_from_elsewhere(api: Running) -> None:
+    answer = api.http.get("/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    page = answer.text
+    assert "<script" not in page
+    assert "src=" not in page
+    assert "http:" not in page.replace("http://www.w3.org", "")
+    document = api.http.get("/openapi.json").json()
+    for path in document["paths"]:
+        assert f"<code>{path}</code>" in page
+    for name in document["components"]["schemas"]:
+        assert f"id='{name}'" in page
+    for kind in every_problem():
+        assert f"/problems/{kind.slug}" in page
+
+
+def test_methods_come_from_the_registry(api: Running) -> None:
+    items = {item["name"]: item for item in api.http.get("/v1/methods").json()["items"]}
+    assert items.keys() == methods().keys()
+    prune = items["prune.structured"]
+    assert prune["summary"].startswith("Structured pruning")
+    assert (prune["accepts"], prune["leaves"]) == (["float"], None)
+    assert prune["schema"]["properties"]["macs_ratio"]["description"]
+    names = [item["name"] for item in api.http.get("/v1/architectures").json()["items"]]
+    assert "lenet5" in names
+
+
+def test_every_problem_has_a_type_of_its_own() -> None:
+    slugs = [kind.slug for kind in every_problem()]
+    assert len(set(slugs)) == len(slugs)
+    told = {line.split()[3] for line in (problems.__doc__ or "").splitlines() if "──" in line}
+    assert told == set(slugs)
+
+
+def test_an_error_of_ours_is_a_problem_too() -> None:
+    answer = problems.translate(ZeroDivisionError("secret")).render()
+    assert (answer.status_code, answer.media_type) == (500, "application/problem+json")
+    assert b"secret" not in answer.body

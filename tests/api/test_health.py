@@ -49,6 +49,8 @@ def test_readyz_names_what_is_wrong(embedded_settings: Settings, inspection: Jso
         assert "no such table" in checks["database"]
         assert checks["objects"] != "ok"
         assert "refused" in checks["broker"]
+        poll = api.http.get("/v1/jobs/job_00000000000000000000000000")
+        assert (poll.status_code, poll.json()["type"]) == (503, "/problems/unavailable")
         away = api.http.post("/v1/models", content=b"x")
         assert (away.status_code, away.json()["type"]) == (503, "/problems/unavailable")
         assert not list(api.objects.incoming.iterdir())
