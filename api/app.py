@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
-from api import problems
+from api import translation
 from api.artifacts import routes as artifacts
 from api.compare import routes as compare
 from api.docs.page import render
@@ -45,13 +45,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in routers:
         # Not include_router: its routes are matched router by router, a tenth of a status poll's time.
         app.router.routes.extend(router.routes)
-    problems.install(app, [route for router in routers for route in router.routes])
+    translation.install(app, [route for router in routers for route in router.routes])
     described = document(app)
     app.openapi = lambda: described  # type: ignore[method-assign] # FastAPI's own way to replace it
     page = render(described)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(page)
+        return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     return app

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.problems import Fault, fault
+from api.problems import Fault, fault, pointer
 from compression.spec import JobSpec
 
 _SPLIT = re.compile(r"^(?P<name>.+)_(?P<split>train|validation|val|test)$")
@@ -17,7 +17,7 @@ def data_faults(spec: JobSpec, inputs: Sequence[Mapping[str, Any]], arrays: Mapp
     """Arrays that are missing, of no input, or of another shape than their input's (its batch axis is left out)."""
     shapes = {entry["name"]: entry["shape"] for entry in inputs}
     faults = [
-        fault(f"/data/preprocess/{name}", f"the model has no input of this name; it has {', '.join(shapes)}")
+        fault(pointer("data", "preprocess", name), f"the model has no input of this name; it has {', '.join(shapes)}")
         for name in spec.data.preprocess
         if name not in shapes
     ]

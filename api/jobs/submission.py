@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 
 from api import problems
 from api.jobs.fit import data_faults
-from api.problems import Fault, fault
+from api.problems import Fault, fault, pointer
 from compression.errors import SpecError
 from compression.registry import StepSpec
 from compression.selector import LayerSelector
@@ -75,18 +75,18 @@ def _parse(value: Any) -> JobSpec:
     return spec
 
 
-def _control_character(value: Any, pointer: str = "") -> str | None:
+def _control_character(value: Any, path: tuple[str | int, ...] = ()) -> str | None:
     """Where the document has a NUL, which Postgres refuses in text, or another control character."""
     if isinstance(value, str):
-        return pointer if any(character < " " or character == "\x7f" for character in value) else None
-    entries: list[tuple[Any, Any]] = []
+        return pointer(*path) if any(character < " " or character == "\x7f" for character in value) else None
+    entries: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
-        entries = list(value.items())
         if any(_control_character(key) is not None for key in value):
-            return pointer
+            return pointer(*path)
+        entries = list(value.items())
     elif isinstance(value, list):
         entries = list(enumerate(value))
-    found = (_control_character(entry, f"{pointer}/{key}") for key, entry in entries)
+    found = (_control_character(entry, (*path, key)) for key, entry in entries)
     return next((place for place in found if place is not None), None)
 
 
@@ -154,8 +154,8 @@ def _unmatched(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
                     named = types.values() if wanted != pattern else types
                     if not any(fnmatchcase(entry, wanted) for entry in named):
                         shown = ", ".join(list(types)[:20])
-                        pointer = f"/steps/{index}/{name}/{field}/{place}"
-                        yield fault(pointer, f"no layer matches {pattern!r}; layers are {shown}")
+                        at = pointer("steps", index, name, field, place)
+                        yield fault(at, f"no layer matches {pattern!r}; layers are {shown}")
 
 
 def _selectors(step: StepSpec) -> Iterator[tuple[str, LayerSelector]]:

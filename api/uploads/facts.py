@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from api.paging import PRINTABLE
-from api.problems import RequestInvalid, fault
+from api.problems import RequestInvalid, fault, pointer
 from compression.errors import SpecError
 from compression.spec import Tag
 from compression.zoo.catalog import parse
@@ -66,7 +66,7 @@ def with_fields(facts: DatasetFacts, fields: dict[str, list[str]]) -> DatasetFac
         return type(facts).model_validate({**facts.model_dump(), **given})
     except ValidationError as error:
         faults = [
-            fault("".join(f"/{part}" for part in entry["loc"]), entry["msg"], "form")
+            fault(pointer(*entry["loc"]), entry["msg"], "form")
             for entry in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise RequestInvalid("; ".join(entry["detail"] for entry in faults), faults) from error

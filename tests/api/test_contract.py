@@ -8,6 +8,7 @@ from pathlib import Path
 
 from api import problems
 from api.problems import every_problem
+from api.translation import translate
 from compression.registry import methods
 from tests.api.running import Running
 
@@ -99,6 +100,6 @@ def test_every_problem_has_a_type_of_its_own() -> None:
 
 
 def test_an_error_of_ours_is_a_problem_too() -> None:
-    answer = problems.translate(ZeroDivisionError("secret")).render()
+    answer = translate(ZeroDivisionError("secret")).render()
     assert (answer.status_code, answer.media_type) == (500, "application/problem+json")
     assert b"secret" not in answer.body

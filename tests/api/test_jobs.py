@@ -102,7 +102,7 @@ def test_every_fault_has_its_pointer(api: Running, change: Json, pointers: list[
         ({"x": {"shape": [9, 3, 32, 32]}}, {}, ["/dataset"]),
         ({"pictures": {"shape": [9, 1, 28, 28]}}, {}, ["/dataset", "/dataset"]),
         ({"x_test": {"shape": [9, 1, 28, 28]}}, {}, ["/dataset"]),
-        (IMAGES, {"preprocess": {"nosuch": {}}}, ["/data/preprocess/nosuch"]),
+        (IMAGES, {"preprocess": {"no/such": {}}}, ["/data/preprocess/no~1such"]),
     ],
 )
 def test_a_dataset_must_fit_the_model(api: Running, arrays: Json, data: Json, pointers: list[str]) -> None:
