@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from worker.log import Log
 from worker.sandbox.box import Box
@@ -25,25 +26,48 @@ from worker.watch import usage
 
 MAX_LINE_BYTES = 4 * 1024**2
 MAX_EVENTS = 200_000
+MAX_BYTES = 256 * 1024**2
 WATCH_SECONDS = 0.5
-OUT_OF_MEMORY = ("MemoryError", "can't allocate memory", "std::bad_alloc", "CUDA out of memory", "Cannot allocate memory")
+OUT_OF_MEMORY = (
+    "MemoryError",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "CUDA out of memory",
+    "Cannot allocate memory",
+)
 
 Json = dict[str, Any]
-StopReason = Literal["canceled", "lease-lost", "shutdown", "out-of-memory", "too-many-processes", "time-limit", "protocol"]
+Reason = Literal["canceled", "lease-lost", "shutdown"]
+StopReason = Literal[Reason, "out-of-memory", "too-many-processes", "time-limit", "protocol"]
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a child ended. `done`: its last event, if it did what was asked; else `error` {"kind", "message", "where",
-    "log_tail"}, or `stopped`, if it was us who ended it for a reason that is no fault of the child."""
+class Done:
+    """The child did what was asked; its last event."""
 
-    done: Json | None = None
-    error: Json | None = None
-    stopped: StopReason | None = None
+    event: Json
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It came to nothing, by its own fault: {"kind", "message", "where", "log_tail"}."""
+
+    error: Json
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """It was ended by us, for a reason that is no fault of the child."""
+
+    reason: Reason
+
+
+Ending = Done | Failed | Stopped
 
 
 class Child:
-    """One run of `command` in `box`. Iterate over `events()` to the end, then ask for the `ending()`.
+    """One run of `command` in `box`, a context manager: nothing lives on behind it. Iterate over `events()` to the end,
+    then ask for the `ending()`.
 
     `stop` may come from any thread, at any time; the whole group is gone then, and `events()` ends.
     """
@@ -94,15 +118,29 @@ class Child:
             if not self._ended.is_set():
                 self._kill_group()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop("shutdown")
+        self.ending()
+
     def events(self) -> Iterator[Json]:
         """What the child says, one object with an "event" at a time, until it ends or breaks the rules."""
-        count = 0
+        count = size = 0
         while line := self._stdout.readline(MAX_LINE_BYTES + 1):
             count += 1
+            size += len(line)
+            if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
+                break  # cut off by the child's end, which has a reason of its own
             event = _parse(line)
-            if event is None or count > MAX_EVENTS:
-                said = "too many events" if event is not None else f"a malformed line: {line[:200]!r}"
-                self.stop("protocol", f"the engine's process sent {said}")
+            if event is None:
+                self.stop("protocol", f"the engine's process sent a malformed line: {line[:200]!r}")
+            elif count > MAX_EVENTS or size > MAX_BYTES:
+                self.stop("protocol", "the engine's process sent too many events")
+            if event is None or self._stopped is not None:
                 break
             self._last = event
             yield event
@@ -119,20 +157,20 @@ class Child:
         with self._lock:
             if self._stopped is not None:
                 reason, message = self._stopped
-                if reason in ("canceled", "lease-lost", "shutdown"):
-                    return Ending(stopped=reason)
-                return Ending(error=self._error(reason, message))
+                if reason == "canceled" or reason == "lease-lost" or reason == "shutdown":
+                    return Stopped(reason)
+                return Failed(self._error(reason, message))
         return self._judge(code)
 
     def _judge(self, code: int) -> Ending:
         kind = self._last.get("event")
         if code == 0 and kind == "done":
-            return Ending(done=self._last)
+            return Done(self._last)
         given = self._last.get("error")
         if (code, kind) in ((2, "refused"), (3, "failed")) and isinstance(given, dict):
             error = {name: str(given.get(name, ""))[:4000] for name in ("kind", "message", "where")}
-            return Ending(error={**error, "log_tail": self.log.tail()})
-        return Ending(error=self._crash(code))
+            return Failed({**error, "log_tail": self.log.tail()})
+        return Failed(self._crash(code))
 
     def _crash(self, code: int) -> Json:
         number = -code if code < 0 else code - 128
@@ -157,7 +195,9 @@ class Child:
         while not _ended(self._process.pid, WATCH_SECONDS):
             used = usage(self._process.pid)
             if used.memory_bytes > limits.memory_bytes:
-                self.stop("out-of-memory", f"its processes held more than {limits.memory_bytes / 1024**3:.1f} GiB together")
+                self.stop(
+                    "out-of-memory", f"its processes held more than {limits.memory_bytes / 1024**3:.1f} GiB together"
+                )
             elif used.processes > limits.processes:
                 self.stop("too-many-processes", f"it had more than {limits.processes} processes at once")
             elif self._deadline is not None and time.monotonic() > self._deadline:
@@ -183,12 +223,16 @@ def _ended(pid: int, seconds: float) -> bool:
         os.close(descriptor)
 
 
+def _no_such_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _parse(line: bytes) -> Json | None:
     """An event, or None for what isn't one: a cut or overlong line, no JSON, no object, no name."""
     if not line.endswith(b"\n"):
         return None
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_constant=_no_such_number)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("event"), str) else None

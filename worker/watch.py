@@ -1,4 +1,4 @@
-"""What a child's whole family uses, read from /proc: limits of the kernel hold for each process, not for all together."""
+"""What a child's whole family uses, read from /proc: the kernel's limits hold for each process, not for all of them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def start(folder: Path, tmp_path: Path):
     """Starts Python code in a box of the given rung, as the worker starts the engine; ends what a test left running."""
     children: list[Child] = []
 
-    def begin(rung: Rung, source: str, *arguments: str, limits: Limits | None = None, wall: float | None = None) -> Child:
+    def begin(
+        rung: Rung, source: str, *arguments: str, limits: Limits | None = None, wall: float | None = None
+    ) -> Child:
         box = engine_box(rung, folder, limits or Limits(memory_bytes=2 * GIB, cpu_seconds=60))
         command = [sys.executable, "-c", source, *arguments]
         child = Child(command, box, environment(folder, 1), tmp_path / "log", wall)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.processes import alive, eventually
-from worker.child import MAX_LINE_BYTES
+from worker.child import MAX_LINE_BYTES, Done, Stopped
 from worker.sandbox.box import Limits
 from worker.watch import family, usage
 
@@ -21,12 +21,9 @@ def finish(child):
 
 
 def test_events_arrive_and_the_last_one_is_the_result(start):
-    events, ending = finish(
-        start(RUNG, """print('{"event": "started"}'); print('{"event": "done", "answer": 42}')""")
-    )
+    events, ending = finish(start(RUNG, """print('{"event": "started"}'); print('{"event": "done", "answer": 42}')"""))
     assert [event["event"] for event in events] == ["started", "done"]
-    assert ending.done == {"event": "done", "answer": 42}
-    assert ending.error is None
+    assert ending.event == {"event": "done", "answer": 42}
 
 
 def test_a_refusal_is_the_engines_own(start):
@@ -128,7 +125,8 @@ def test_files_are_bounded(start, rung):
 
 
 FAMILY = """import subprocess, sys, time
-grandchild = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+grandchild = subprocess.Popen([sys.executable, "-c", stubborn])
 print('{"event": "started"}', flush=True)
 time.sleep(600)"""
 
@@ -142,13 +140,13 @@ def test_stopping_kills_the_whole_family_within_two_seconds(start, rung):
     began = time.monotonic()
     child.stop("canceled")
     assert list(events) == []
-    assert child.ending().stopped == "canceled"
+    assert child.ending() == Stopped("canceled")
     assert eventually(lambda: not any(alive(pid) for pid in members))
     assert time.monotonic() - began < 2
 
 
 def test_nobody_outlives_a_child_that_ends(start, rung):
-    child = start(rung, FAMILY.replace("time.sleep(600)", "sys.exit(0)").replace("sys.exit(0)\"", "time.sleep(600)\""))
+    child = start(rung, FAMILY.removesuffix("time.sleep(600)"))
     events = child.events()
     next(events)
     members = family(child.launcher)
@@ -163,7 +161,7 @@ sys.stderr.write("first\\n" + "x" * (12 << 20) + "\\nlast\\n")
 print('{"event": "done"}')"""
     child = start(RUNG, source)
     _, ending = finish(child)
-    assert ending.done
+    assert isinstance(ending, Done)
     text = tmp_path.joinpath("log").read_bytes()
     assert text.startswith(b"first\n")
     assert text.endswith(b"\nlast\n")

@@ -12,7 +12,7 @@ from typing import Literal
 
 Rung = Literal["bubblewrap", "landlock-network", "landlock-files", "none"]
 
-# What a Python with torch reads of a system: libraries, their cache and alternatives, the clock's zone, the CPUs' shape.
+# What a Python with torch reads of a system: libraries, their cache and alternatives, the time zone, the CPUs' shape.
 SYSTEM = (
     "/usr",
     "/lib",
@@ -88,7 +88,6 @@ def engine_box(rung: Rung, folder: Path, limits: Limits, device: str = "cpu") ->
 
 def environment(folder: Path, threads: int, device: str = "cpu") -> dict[str, str]:
     """The child's whole environment, by an allow-list: no setting and no credential of the service comes with it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", device.removeprefix("cuda:")) if device != "cpu" else ""
     return {
         **_passed_on(os.environ),
         "HOME": str(folder / "tmp"),
@@ -97,12 +96,21 @@ def environment(folder: Path, threads: int, device: str = "cpu") -> dict[str, st
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": visible,
+        "CUDA_VISIBLE_DEVICES": _visible(device),
         "PYTHONPATH": str(PACKAGES),
         "PYTHONSAFEPATH": "1",  # a file in the job's folder is never imported
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def _visible(device: str) -> str:
+    """The one GPU that "cuda:N" means: the Nth of those that the worker itself may see."""
+    if device == "cpu":
+        return ""
+    number = int(device.removeprefix("cuda:"))
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return str(number) if ours is None else ours.split(",")[number]
 
 
 def _passed_on(source: Mapping[str, str]) -> dict[str, str]:

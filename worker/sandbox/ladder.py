@@ -26,7 +26,7 @@ PROBE_SECONDS = 60
 PROBE_LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=30)
 
 
-class NoSandbox(Exception):  # noqa: N818 - what is missing here
+class NoSandbox(Exception):
     """No rung of the ladder that the settings allow holds on this machine; says why, rung by rung."""
 
 

@@ -76,9 +76,7 @@ def enter(box: Box) -> list[str]:
     # Landlock keeps signals inside from ABI 6 on; before, the filter lets a process signal itself alone.
     signals_inside = network and landlock.abi() >= landlock.SIGNALS_ABI
     code = seccomp.program(None if signals_inside else os.getpid())
-    landlock.restrict(
-        readable=("/proc", *box.readable), writable=box.writable, devices=box.devices, network=network
-    )
+    landlock.restrict(readable=("/proc", *box.readable), writable=box.writable, devices=box.devices, network=network)
     seccomp.install(code)
     return []
 

@@ -1,7 +1,7 @@
 """The system call filter: no sockets, no namespaces, no reach into other processes; the same on every rung.
 
-Calls by which Landlock's file rules could be walked around are refused too: before ABI 3 it doesn't know `truncate`, and
-it knows no change of mode, owner, times or extended attributes at all. A child can't leave its process group either.
+Calls by which Landlock's file rules could be walked around are refused too: before ABI 3 it doesn't know `truncate`,
+and it knows no change of mode, owner, times or extended attributes at all. Nor can a child leave its group.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Numbers of the system calls that a child may not make, from the kernel's syscall tables.
 
-Two architectures are known. A name that an architecture has no call for (arm64 never had the old ones) is left out there.
+Two architectures are known. A call that an architecture lacks (arm64 never had the old ones) is left out there.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from store.settings import Settings
+from worker.child import Done
 from worker.sandbox import ladder
 from worker.sandbox.box import Limits
 from worker.sandbox.syscalls import ARCHITECTURES
@@ -60,12 +61,13 @@ def test_where_nothing_holds_the_engine_is_refused(settings, monkeypatch):
 
 def ask(start, rung, source: str, *arguments: str):
     """The value of the expression that `source` leaves in `answer`, from inside the box."""
-    program = f"import json, os, sys\nfrom pathlib import Path\n{source}\nprint(json.dumps({{'event': 'done', 'answer': answer}}))"
+    say = "print(json.dumps({'event': 'done', 'answer': answer}))"
+    program = f"import json, os, sys\nfrom pathlib import Path\n{source}\n{say}"
     child = start(rung, program, *arguments)
     list(child.events())
     ending = child.ending()
-    assert ending.done is not None, ending.error
-    return ending.done["answer"]
+    assert isinstance(ending, Done), ending
+    return ending.event["answer"]
 
 
 TRY = """
@@ -92,7 +94,9 @@ def test_inputs_are_read_only_and_the_rest_of_the_machine_is_away(start, rung, f
     other = tmp_path / "scratch" / "other-job"
     other.mkdir()
     other.joinpath("secret").write_text("secret")
-    source = TRY + """
+    source = (
+        TRY
+        + """
 inputs, other = Path(sys.argv[1]), Path(sys.argv[2])
 home = Path("/root") if os.getuid() == 0 else Path.home()
 answer = {
@@ -114,12 +118,19 @@ answer = {
     "write the root": attempt(lambda: Path("/niwaki-escape").write_bytes(b"x")),
     "link out": attempt(lambda: os.link("/etc/passwd", "passwd")),
 }"""
+    )
     answer = ask(start, rung, source, str(folder / "inputs"), str(other))
-    assert {name for name, outcome in answer.items() if outcome == "done"} == {"read input", "write output", "write tmp"}
+    assert {name for name, outcome in answer.items() if outcome == "done"} == {
+        "read input",
+        "write output",
+        "write tmp",
+    }
 
 
 def test_the_kernels_other_doors_are_shut(start, rung):
-    source = TRY + """
+    source = (
+        TRY
+        + """
 import ctypes, resource, signal, socket
 libc = ctypes.CDLL(None, use_errno=True)
 parent = os.getppid()
@@ -141,16 +152,20 @@ answer = {
     "abstract": attempt(lambda: socket.socket(socket.AF_UNIX).bind(b"\\0niwaki")),
 }
 """
+    )
     assert set(ask(start, rung, source).values()) == {"denied"}
 
 
 def test_signals_stay_inside(start, rung):
-    source = TRY + """
+    source = (
+        TRY
+        + """
 import signal, subprocess
 answer = {
     "outside": attempt(lambda: os.kill(int(sys.argv[1]), 0)),
     "itself": attempt(lambda: os.kill(os.getpid(), 0)),
 }"""
+    )
     answer = ask(start, rung, source, str(os.getpid()))
     assert answer == {"outside": "denied", "itself": "done"}
 
@@ -160,13 +175,16 @@ def test_a_service_on_this_machine_is_out_of_reach(start, rung, tmp_path):
         path = Path(os.path.relpath(tmp_path)) / "s" if len(str(tmp_path)) > 90 else tmp_path / "s"
         local.bind(str(path))
         local.listen()
-        source = TRY + """
+        source = (
+            TRY
+            + """
 import socket
 answer = [
     attempt(lambda: socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)),
     attempt(lambda: socket.socket(socket.AF_UNIX).connect(sys.argv[2])),
     attempt(lambda: socket.getaddrinfo("example.invalid", 80)),
 ]"""
+        )
         assert ask(start, rung, source, str(listener.getsockname()[1]), str(path)) == ["denied"] * 3
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):

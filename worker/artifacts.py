@@ -1,0 +1,66 @@
+"""What a job delivers: the files of `out/artifacts`, stored under the attempt's prefix; `report.json` is read too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from store.leases import Lease
+from store.objects import Objects
+from store.outcomes import NewArtifact
+from worker import files
+
+MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
+READABLE = (".pt2", ".safetensors")  # what the engine takes as the next job's model
+REPORT = "report.json"
+MAX_REPORT_BYTES = 16 * 1024**2
+
+Json = dict[str, Any]
+
+
+def store(
+    objects: Objects, lease: Lease, out: Path, outgoing: Path, inspection: Json | None
+) -> tuple[list[NewArtifact], Json]:
+    """Stores the files of a child that has ended; nobody sees them before `outcomes.succeed`. Returns the report too.
+
+    Raises files.Escape where they aren't what they should be, ObjectsError.
+    """
+    found = []
+    with files.opened(out, "artifacts") as folder:
+        for name in files.names(folder):
+            files.copy(folder, name, outgoing / name)
+            found.append(outgoing / name)
+    report = _report(outgoing / REPORT)
+    made = []
+    for path in found:
+        stored = objects.put_file(f"jobs/{lease.id}/{lease.attempt}/{path.name}", path)
+        made.append(
+            NewArtifact(
+                name=path.name,
+                media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+                size=stored.size,
+                sha256=stored.sha256,
+                key=stored.key,
+                inspection=inspection if path.suffix in READABLE else None,
+            )
+        )
+    return made, report
+
+
+def _report(path: Path) -> Json:
+    if not path.exists():
+        raise files.Escape(f"there is no {REPORT}")
+    if path.stat().st_size > MAX_REPORT_BYTES:
+        raise files.Escape(f"{REPORT} is larger than {MAX_REPORT_BYTES} bytes")
+    try:
+        report = json.loads(path.read_bytes(), parse_constant=_no_such_number)
+    except (ValueError, RecursionError) as error:
+        raise files.Escape(f"{REPORT}: {error}") from error
+    if not isinstance(report, dict):
+        raise files.Escape(f"{REPORT} is no object")
+    return report
+
+
+def _no_such_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
