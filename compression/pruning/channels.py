@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx, nn
 from torch._ops import OpOverload
 from torch.fx.passes.shape_prop import ShapeProp
 
 from compression.network import Network
-
-Ids = NDArray[np.int64]
+from compression.pruning.channel_map import ChannelMap, Channels, Layer, Numbers
 
 ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.LeakyReLU,
@@ -40,47 +37,6 @@ UNARY_FUNCTIONS = {
 BINARY_FUNCTIONS = {"add", "sub", "mul", "truediv", "div", "maximum", "minimum"}
 
 
-@dataclass(frozen=True)
-class Channels:
-    """The channel numbers `ids` along `axis` of a tensor."""
-
-    axis: int
-    ids: Ids
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer's place in the graph: `inputs` are the numbers along weight axis 1 (of all groups,
-    one after the other), `outputs` those along axis 0. `positions` is how often each weight is used for one sample."""
-
-    name: str
-    inputs: Ids
-    outputs: Ids
-    groups: int
-    kernel: int
-    positions: int
-    bias: bool
-
-    @property
-    def depthwise(self) -> bool:
-        return self.groups > 1 and self.groups == len(self.inputs)
-
-
-@dataclass
-class ChannelMap:
-    """The outcome: layers, norms (name → numbers of their channels), and for each number its class and whether it is
-    frozen. `frozen_by` says, for the layers with frozen channels, what froze them."""
-
-    layers: dict[str, Layer] = field(default_factory=dict)
-    norms: dict[str, Ids] = field(default_factory=dict)
-    classes: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # number → class representative
-    frozen: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # by number
-    frozen_by: dict[str, str] = field(default_factory=dict)
-
-    def prunable(self, layer: Layer) -> bool:
-        return not bool(self.frozen[layer.outputs].all())
-
-
 def map_channels(network: Network) -> ChannelMap:
     """Follows every channel through the network."""
     return _Tracer(network).trace()
@@ -91,8 +47,7 @@ class _Tracer:
         self.network = network
         self.graph = network.module.graph
         self.modules = dict(network.module.named_modules())
-        self.parent: list[int] = []
-        self.reasons: dict[int, str] = {}  # class representative → why it is frozen
+        self.numbers = Numbers()
         self.values: dict[fx.Node, Channels | None] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.map = ChannelMap()
@@ -106,41 +61,11 @@ class _Tracer:
                 self.shapes[node] = tuple(meta.shape)
         for node in self.graph.nodes:
             self.values[node] = self._follow(node)
-        numbers = range(len(self.parent))
-        self.map.classes = np.array([self._find(number) for number in numbers], dtype=np.int64)
-        frozen_classes = {self._find(number) for number in self.reasons}
-        self.map.frozen = np.isin(self.map.classes, list(frozen_classes))
-        reason_of = {self._find(number): reason for number, reason in self.reasons.items()}
-        for layer in self.map.layers.values():
-            for number in layer.outputs[self.map.frozen[layer.outputs]][:1]:
-                self.map.frozen_by[layer.name] = reason_of[int(self.map.classes[number])]
-        return self.map
-
-    # Channel numbers: a union-find forest.
-
-    def _new(self, count: int) -> Ids:
-        start = len(self.parent)
-        self.parent.extend(range(start, start + count))
-        return np.arange(start, start + count, dtype=np.int64)
-
-    def _find(self, number: int) -> int:
-        while self.parent[number] != number:
-            self.parent[number] = self.parent[self.parent[number]]
-            number = self.parent[number]
-        return number
-
-    def _unite(self, left: Ids, right: Ids) -> None:
-        for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            a, b = self._find(one), self._find(other)
-            if a != b:
-                self.parent[max(a, b)] = min(a, b)
+        return self.numbers.settle(self.map)
 
     def _freeze(self, value: Channels | None, reason: str) -> None:
         if value is not None:
-            for number in value.ids.tolist():
-                self.reasons.setdefault(number, reason)
-
-    # The graph.
+            self.numbers.freeze(value.ids, reason)
 
     def _follow(self, node: fx.Node) -> Channels | None:
         if node.op == "placeholder":
@@ -161,7 +86,7 @@ class _Tracer:
     def _untouchable(self, node: fx.Node, reason: str) -> Channels | None:
         if len(self.shapes.get(node, ())) < 2:
             return None
-        value = Channels(1, self._new(self.shapes[node][1]))
+        value = Channels(1, self.numbers.new(self.shapes[node][1]))
         self._freeze(value, reason)
         return value
 
@@ -208,7 +133,7 @@ class _Tracer:
 
     def _norm(self, name: str, value: Channels) -> Channels:
         if name in self.map.norms:
-            self._unite(self.map.norms[name], value.ids)
+            self.numbers.unite(self.map.norms[name], value.ids)
         self.map.norms[name] = value.ids
         return value
 
@@ -218,16 +143,16 @@ class _Tracer:
         name = str(node.target)
         groups = 1 if isinstance(module, nn.Linear) else module.groups
         size = module.weight.shape[0]
-        outputs = self._new(size) if name not in self.map.layers else self.map.layers[name].outputs
+        outputs = self.numbers.new(size) if name not in self.map.layers else self.map.layers[name].outputs
         if name in self.map.layers:  # a shared layer: every use must agree
-            self._unite(self.map.layers[name].inputs, value.ids)
+            self.numbers.unite(self.map.layers[name].inputs, value.ids)
         if groups == len(value.ids) and groups > 1:
-            self._unite(np.repeat(value.ids, size // groups), outputs)
+            self.numbers.unite(np.repeat(value.ids, size // groups), outputs)
         elif groups > 1:  # each group keeps the same places, so that groups stay equal in size
             for ids in (value.ids, outputs):
                 by_group = ids.reshape(groups, -1)
                 for row in by_group[1:]:
-                    self._unite(by_group[0], row)
+                    self.numbers.unite(by_group[0], row)
         shape = self.shapes[node]
         positions = math.prod(shape[1:]) // size
         self.map.layers[name] = Layer(name, value.ids, outputs, groups, kernel, positions, module.bias is not None)
@@ -239,6 +164,8 @@ class _Tracer:
             "flatten": self._flatten,
             "mean": self._reduce,
             "sum": self._reduce,
+            "constant_pad_nd": self._pad,
+            "pad": self._pad,
             "permute": self._permute,
             "transpose": self._transpose,
         }
@@ -266,7 +193,7 @@ class _Tracer:
                 known.append(Channels(value.axis + rank - len(self.shapes[operand]), value.ids))
         if len(known) == 2 and known[0].axis == known[1].axis:
             if len(known[0].ids) == len(known[1].ids):
-                self._unite(known[0].ids, known[1].ids)
+                self.numbers.unite(known[0].ids, known[1].ids)
                 return known[0]
             wide, narrow = sorted(known, key=lambda value: -len(value.ids))  # broadcast from one channel
             self._freeze(narrow, f"it is broadcast in {node.name}")
@@ -298,7 +225,7 @@ class _Tracer:
         if isinstance(dimension, int) and dimension % len(self.shapes[node]) == axis:
             return Channels(axis, np.concatenate([value.ids for value in known]))
         for value in known[1:]:
-            self._unite(known[0].ids, value.ids)
+            self.numbers.unite(known[0].ids, value.ids)
         return known[0]
 
     def _flatten(self, node: fx.Node) -> Channels | None:
@@ -331,6 +258,12 @@ class _Tracer:
         if len(self.shapes[node]) == rank:
             return value
         return Channels(value.axis - sum(dimension < value.axis for dimension in reduced), value.ids)
+
+    def _pad(self, node: fx.Node) -> Channels | None:
+        value, widths = self._source(node), node.args[1]
+        if value is None or not isinstance(widths, Sequence) or len(self.shapes[node]) - len(widths) // 2 <= value.axis:
+            return self._stop(node)
+        return value
 
     def _permute(self, node: fx.Node) -> Channels | None:
         value = self._source(node)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compression.network import Encoding, Network
-from compression.pruning.channels import ChannelMap, Ids, Layer
+from compression.pruning.channel_map import ChannelMap, Ids, Layer
 from compression.verify import check_equal
 
 Kept = NDArray[np.bool_]  # by channel number

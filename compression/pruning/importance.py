@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from compression.context import Context
 from compression.errors import MethodError
 from compression.network import Network, as_tuple
-from compression.pruning.channels import ChannelMap, Ids, Layer
+from compression.pruning.channel_map import ChannelMap, Ids, Layer
 from compression.training.losses import label_loss
 
 Criterion = Literal["taylor", "magnitude", "batch_norm"]

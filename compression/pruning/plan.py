@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from compression.errors import MethodError
-from compression.pruning.channels import ChannelMap, Layer
+from compression.pruning.channel_map import ChannelMap, Layer
 from compression.pruning.importance import Scores, dimensions
 
 Measure = Literal["macs", "parameters"]

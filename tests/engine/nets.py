@@ -91,4 +91,24 @@ class ChunkThenCat(nn.Module):
         return self.head(torch.mean(self.after(torch.cat([right, left], 1)), [2, 3]))
 
 
-ALL = {"chain": Chain, "residual": Residual, "concat": Concat, "depthwise": Depthwise, "chunk": ChunkThenCat}
+class Padded(nn.Module):
+    """Asymmetric padding before a strided convolution, and a transposed layout in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.after, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 6, 3, stride=2), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(torch.relu(self.stem(x)), (0, 1, 0, 1))
+        x = torch.permute(torch.relu(self.after(x)), (0, 2, 3, 1))
+        return self.head(torch.mean(x, (1, 2)))
+
+
+ALL = {
+    "chain": Chain,
+    "residual": Residual,
+    "concat": Concat,
+    "depthwise": Depthwise,
+    "chunk": ChunkThenCat,
+    "padded": Padded,
+}

@@ -15,7 +15,7 @@ from compression.training.spec import Training
 if TYPE_CHECKING:
     from compression.context import Context
     from compression.network import Network
-    from compression.pruning.channels import ChannelMap
+    from compression.pruning.channel_map import ChannelMap
 
 
 class PruneStructured(StepSpec):
