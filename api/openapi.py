@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.events.routes import EventList
@@ -18,6 +19,9 @@ NOT_OURS = ("HTTPValidationError", "ValidationError")  # FastAPI's own errors, w
 
 
 def document(app: FastAPI) -> Json:
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.operation_id = route.name  # what a generated client calls its function
     described: Json = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )

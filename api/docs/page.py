@@ -44,7 +44,9 @@ def render(document: Json) -> str:
 
 
 def _operation(method: str, path: str, operation: Json) -> str:
-    answers = [[status, _linked(answer), answer["description"]] for status, answer in operation["responses"].items()]
+    answers = [
+        [status, _linked(answer), answer["description"]] for status, answer in sorted(operation["responses"].items())
+    ]
     body = operation.get("requestBody", {}).get("content", {})
     parts = [
         f"<p>{escape(operation['description'])}</p>" if "description" in operation else "",

@@ -115,6 +115,16 @@ def list_jobs(service: InService, query: Annotated[JobQuery, Query()]) -> Respon
         304: {"description": "Unchanged since the entity tag given"},
         **documented(problems.NotFound),
     },
+    openapi_extra={
+        "parameters": [
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "the entity tag of the poll before",
+                "schema": {"type": "string"},
+            }
+        ]
+    },
 )
 def get_job(request: Request, job_id: JobId) -> Response:
     # Polls are most of the traffic: what FastAPI would hand over costs more than the SELECT.
