@@ -66,6 +66,7 @@ class Service:
             self.command,
             env={**os.environ, **self.variables},
             stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # our stdout holds the address alone
             start_new_session=True,  # Ctrl-C is for the supervisor alone
             preexec_fn=follow,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from store.doorbell import INSPECT, RUN_JOB
 from store.leases import UploadKind
@@ -36,6 +38,8 @@ def serve_queues(worker: Worker) -> None:
         worker.stopping.set()
 
     signals.worker_shutting_down.connect(stop)
+    # Celery warns root of messages that run code; ours are JSON ids, and the engine is in its box.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.getLogger(__name__).info(
         "%s takes from %s, sandbox %s", worker.name, ", ".join(worker.settings.queues), worker.rung
     )
@@ -45,6 +49,7 @@ def serve_queues(worker: Worker) -> None:
             concurrency=1,
             queues=list(worker.settings.queues),
             hostname=worker.name,
+            quiet=True,
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
