@@ -35,7 +35,7 @@ def _sql(place: str, pair: str, gather: str) -> str:
     return f"SELECT {names}, {texts}{steps} FROM job WHERE id = {place} AND workspace_id = {place}"  # noqa: S608
 
 
-_SQL = {
+SQL = {
     "sqlite": _sql("?", "json_object", "json_group_array"),
     "postgresql": _sql("%s", "json_build_object", "json_agg"),
 }
@@ -45,7 +45,7 @@ def poll(database: Database, id_: str, workspace: str = DEFAULT_WORKSPACE) -> Js
     """The row by column name with its `steps` in order. Raises NotFound."""
     with closing(database.engine.raw_connection()) as connection:
         cursor = connection.cursor()
-        cursor.execute(_SQL[database.engine.dialect.name], (id_, workspace))
+        cursor.execute(SQL[database.engine.dialect.name], (id_, workspace))
         found = cursor.fetchone()
         cursor.close()
     if found is None:
