@@ -51,9 +51,10 @@ def names(folder: int) -> list[str]:
 def copy(folder: int, name: str, target: Path) -> None:
     """Copies a file to a place that is ours. Raises Escape where it is no plain file, FileNotFoundError."""
     source = _open(folder, name, 0)
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
+        raise Escape(f"{name} is no plain file")
     with os.fdopen(source, "rb") as stream, target.open("wb") as made:
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            raise Escape(f"{name} is no plain file")
         shutil.copyfileobj(stream, made, 1 << 20)
 
 

@@ -23,8 +23,8 @@ from worker.sandbox.ladder import choose
 from worker.sandbox.system import die_with_parent
 
 POLL_SECONDS = 0.1
-LONGEST_PAUSE = 30.0
-SETTLED_SECONDS = 60.0  # a process that ran for so long starts again without a pause
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+SETTLED_SECONDS = 60.0  # a process that ran for so long starts again after the shortest pause
 END_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     start_at: float = 0.0
-    pause: float = 0.5
+    pause: float = SHORTEST_PAUSE
 
     def keep(self) -> None:
         """Starts the process if it is due; notes its end."""
@@ -50,8 +50,10 @@ class Service:
                 self._start(now)
         elif self.process.poll() is not None:
             log.warning("%s ended with status %s, restarting", self.name, self.process.returncode)
-            self.pause = 0.5 if now - self.started > SETTLED_SECONDS else min(self.pause * 2, LONGEST_PAUSE)
+            if now - self.started > SETTLED_SECONDS:
+                self.pause = SHORTEST_PAUSE
             self.process, self.start_at = None, now + self.pause
+            self.pause = min(self.pause * 2, LONGEST_PAUSE)
 
     def _start(self, now: float) -> None:
         parent = os.getpid()
