@@ -3,7 +3,7 @@ from __future__ import annotations
 from store import outcomes
 from store.settings import Settings
 from tests.api.running import Json, Running, run
-from tests.servers import free_ports
+from tests.servers import Postgres, free_ports
 
 
 def test_ready_and_figures(api_everywhere: Running) -> None:
@@ -54,3 +54,17 @@ def test_readyz_names_what_is_wrong(embedded_settings: Settings, inspection: Jso
         away = api.http.post("/v1/models", content=b"x")
         assert (away.status_code, away.json()["type"]) == (503, "/problems/unavailable")
         assert not list(api.objects.incoming.iterdir())
+
+
+def test_lost_connections_are_told_and_replaced(
+    production_settings: Settings, inspection: Json, postgres_server: Postgres
+) -> None:
+    with run(production_settings, inspection) as api:
+        id_ = api.submit()["id"]
+        name = production_settings.database_url.rpartition("/")[2]
+        postgres_server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - our own name
+        for address in (f"/v1/jobs/{id_}", "/v1/jobs"):
+            answers = [api.http.get(address) for _ in range(api.settings.database_connections + 1)]
+            assert answers[-1].status_code == 200
+            lost = {answer.json()["type"] for answer in answers if answer.status_code != 200}
+            assert lost <= {"/problems/unavailable"}
