@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from store.leases import Lease
 from store.objects import Objects
 from store.outcomes import NewArtifact
-from worker import files
+from worker import files, untrusted_json
 
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
 READABLE = (".pt2", ".safetensors")  # what the engine takes as the next job's model
@@ -54,13 +53,9 @@ def _report(path: Path) -> Json:
     if path.stat().st_size > MAX_REPORT_BYTES:
         raise files.Escape(f"{REPORT} is larger than {MAX_REPORT_BYTES} bytes")
     try:
-        report = json.loads(path.read_bytes(), parse_constant=_no_such_number)
-    except (ValueError, RecursionError) as error:
+        report = untrusted_json.parse(path.read_bytes())
+    except ValueError as error:
         raise files.Escape(f"{REPORT}: {error}") from error
     if not isinstance(report, dict):
         raise files.Escape(f"{REPORT} is no object")
     return report
-
-
-def _no_such_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")

@@ -6,7 +6,6 @@ believed without the event that belongs to it. Never imports torch.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from worker import untrusted_json
 from worker.log import Log
 from worker.sandbox.box import Box
 from worker.sandbox.ladder import launch_command
@@ -223,16 +223,12 @@ def _ended(pid: int, seconds: float) -> bool:
         os.close(descriptor)
 
 
-def _no_such_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _parse(line: bytes) -> Json | None:
     """An event, or None for what isn't one: a cut or overlong line, no JSON, no object, no name."""
     if not line.endswith(b"\n"):
         return None
     try:
-        value = json.loads(line, parse_constant=_no_such_number)
-    except (ValueError, RecursionError):
+        value = untrusted_json.parse(line)
+    except ValueError:
         return None
     return value if isinstance(value, dict) and isinstance(value.get("event"), str) else None

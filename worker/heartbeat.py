@@ -41,6 +41,7 @@ class Heartbeat:
         self._lock = Lock()
         self._done = Event()
         self._renewed = time.monotonic()
+        self._looked = 0.0
         self._thread = Thread(target=self._beat, name="heartbeat")
 
     def __enter__(self) -> Self:
@@ -76,30 +77,37 @@ class Heartbeat:
             self._journal.close()
 
     def _beat(self) -> None:
-        looked = 0.0
-        while not self._done.is_set() and self._reason is None:
-            began = time.monotonic()
-            try:
-                if self._worker.stopping.is_set():
-                    self._stop("shutdown")
-                elif began - self._renewed >= self._worker.settings.renew_seconds:
-                    self._renew()
-                elif began - looked >= CANCEL_SECONDS:
-                    looked = began
-                    if self._lease.kind == "job" and cancel_requested(self._worker.database, self._lease):
-                        self._stop("canceled")
-                if self._journal is not None and self._reason is None:
-                    self._journal.flush()
-            except LeaseLost:
-                log.warning("%s: the lease is lost", self._lease.id)
+        try:
+            while not self._done.is_set() and self._reason is None:
+                began = time.monotonic()
+                self._once(began)
+                self._done.wait(max(0.0, FLUSH_SECONDS - (time.monotonic() - began)))
+                if self._journal is not None and not self._done.is_set():
+                    self._journal.wait(FLUSH_SECONDS)
+        finally:
+            if not self._done.is_set() and self._reason is None:  # a fault of ours: nobody keeps the lease any more
                 self._stop("lease-lost")
-            except DBAPIError as error:
-                log.warning("%s: the database is away: %s", self._lease.id, error)
-                if time.monotonic() - self._renewed >= self._worker.settings.lease_seconds:
-                    self._stop("lease-lost")  # by now someone else may have the row
-            self._done.wait(max(0.0, FLUSH_SECONDS - (time.monotonic() - began)))
-            if self._journal is not None and not self._done.is_set():
-                self._journal.wait(FLUSH_SECONDS)
+
+    def _once(self, began: float) -> None:
+        worker, lease = self._worker, self._lease
+        try:
+            if worker.stopping.is_set():
+                self._stop("shutdown")
+            elif began - self._renewed >= worker.settings.renew_seconds:
+                self._renew()
+            elif began - self._looked >= CANCEL_SECONDS:
+                self._looked = began
+                if lease.kind == "job" and cancel_requested(worker.database, lease):
+                    self._stop("canceled")
+            if self._journal is not None and self._reason is None:
+                self._journal.flush()
+        except LeaseLost:
+            log.warning("%s: the lease is lost", lease.id)
+            self._stop("lease-lost")
+        except DBAPIError as error:
+            log.warning("%s: the database is away: %s", lease.id, error)
+            if time.monotonic() - self._renewed >= worker.settings.lease_seconds:
+                self._stop("lease-lost")  # by now someone else may have the row
 
     def _renew(self) -> None:
         if renew(self._worker.database, self._lease, self._worker.settings.lease_seconds):
