@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir -e . && useradd --create-home niwaki && mkdir /da
 ENV NIWAKI_DATA_DIR=/data NIWAKI_HOST=0.0.0.0
 USER niwaki
 EXPOSE 8765
-CMD ["uvicorn", "--factory", "api.app:create_app", "--host", "0.0.0.0", "--port", "8765"]
+CMD ["uvicorn", "--factory", "api.app:create_app", "--host", "0.0.0.0", "--port", "8765", "--no-access-log", "--timeout-graceful-shutdown", "3"]
 
 FROM api AS worker
 ARG TORCH_INDEX=""

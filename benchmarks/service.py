@@ -29,7 +29,10 @@ from api.jobs.row import SQL
 from benchmarks.claim import claim
 from compression.intake.weights import save_network
 from compression.zoo.catalog import zoo_network
+from store import jobs, uploads
+from store.database import open_database
 from store.migration import migrate
+from store.objects import open_objects
 from store.settings import Settings
 from tests import servers
 
@@ -135,12 +138,12 @@ def _load(port: int, path: str, seconds: float = 3.0) -> float:
 
 
 def _queued_job(settings: Settings) -> str:
-    from store import jobs
-    from store.database import open_database
-
-    database = open_database(settings)
-    spec = {"steps": [STEP]}
-    made = jobs.submit(database, jobs.NewJob("mdl_" + "0" * 26, None, spec, [("finetune", STEP)], max_attempts=3))
+    database, objects = open_database(settings), open_objects(settings)
+    bytes_ = settings.data_dir / "bytes"
+    bytes_.write_bytes(b"any")
+    stored = objects.put_file("blobs/any", bytes_)
+    model = uploads.add(database, objects, "model", stored, name="any", filename="any.pt2")
+    made = jobs.submit(database, jobs.NewJob(model, None, {"steps": [STEP]}, [("finetune", STEP)], max_attempts=3))
     jobs.request_cancel(database, made.id)
     database.close()
     return made.id

@@ -22,7 +22,7 @@ from compression.measure.cost import cost_of
 from compression.network import Network, as_tuple
 from compression.publish import Outcome, publish
 from compression.registry import StepSpec, methods
-from compression.spec import JobSpec
+from compression.spec import JobSpec, require_data
 from compression.training.evaluate import metrics_of, outputs_of
 from compression.verify import check_runs
 
@@ -50,6 +50,8 @@ def run(job: Job, reporter: Reporter) -> Outcome:
 
 def compress(job: Job, reporter: Reporter) -> Outcome:
     """The steps alone. What is done already (`job.out / "checkpoints"`) isn't done again."""
+    if job.data is None:
+        require_data(job.spec)
     device = devices.choose(job.device)
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)

@@ -72,13 +72,15 @@ class Method:
     """One compression method.
 
     `accepts` and `leaves` are network states: a chain of steps is valid when each step accepts what the one before left
-    (`leaves=None`: unchanged). `predict(cost, spec)` estimates the cost after the step, for a dry run.
+    (`leaves=None`: unchanged). `predict(cost, spec)` estimates the cost after the step, for a dry run;
+    `needs_data(spec)` says whether the step, so configured, can't do without a dataset.
     """
 
     spec: type[StepSpec]
     check: Callable[[Network], Verdict]
     apply: Callable[[Network, Any, Context], StepResult]
     predict: Callable[[Cost, Any], Cost]
+    needs_data: Callable[[Any], bool]
     accepts: frozenset[State] = frozenset({"float"})
     leaves: State | None = None
     keeps_variants: bool = True

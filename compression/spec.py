@@ -80,6 +80,13 @@ class JobSpec(Strict):
         return self
 
 
+def require_data(spec: JobSpec) -> None:
+    """For a job without a dataset: a SpecError at the first step that needs one."""
+    for index, step in enumerate(spec.steps):
+        if methods()[step.method].needs_data(step):
+            raise SpecError(f"{step.method} needs data here: give a dataset", f"/steps/{index}")
+
+
 def parse_job(value: Any) -> JobSpec:
     """A JobSpec from parsed JSON, or SpecError with the JSON pointer of the first field at fault."""
     try:
@@ -92,7 +99,7 @@ def parse_job(value: Any) -> JobSpec:
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """Each fault of a validation error as {"pointer", "message"}; the union's tag is left out of the pointer."""
     return [
-        {"pointer": "".join(f"/{part}" for part in _without_tag(entry["loc"])), "message": entry["msg"]}
+        {"pointer": "".join(f"/{_escaped(part)}" for part in _without_tag(entry["loc"])), "message": entry["msg"]}
         for entry in error.errors(include_url=False, include_context=False)
     ]
 
@@ -101,3 +108,7 @@ def _without_tag(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """("steps", 0, "finetune", "training") → ("steps", 0, "training"): a pointer into the document as it was sent."""
     tagged = len(location) > 2 and location[0] == "steps" and location[2] in methods()
     return location[:2] + location[3:] if tagged else location
+
+
+def _escaped(part: int | str) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")  # RFC 6901, section 3

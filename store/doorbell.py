@@ -81,7 +81,7 @@ def _broker(settings: Settings) -> dict[str, object]:
     for path in (messages, control):
         path.mkdir(parents=True, exist_ok=True)
     return {
-        "broker_url": f"{SCHEME}://",
+        "broker_url": f"{SCHEME}://localhost",
         "broker_transport_options": {
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import now
@@ -14,7 +14,7 @@ from store.database import Database
 from store.identity import new_id
 from store.objects import Objects
 from store.states import FINISHED, JobState
-from store.tables import DEFAULT_WORKSPACE, artifact, event, job, step
+from store.tables import DEFAULT_WORKSPACE, artifact, dataset, event, job, model, step
 from store.uploads import InUse
 
 Json = dict[str, Any]
@@ -47,8 +47,12 @@ class Submitted:
     spec: Json
 
 
+class Gone(Exception):
+    """The model, artifact or dataset isn't there any more; the argument is its id."""
+
+
 def submit(database: Database, new: NewJob) -> Submitted:
-    """Queues a job. Ring for it afterwards (`doorbell.job_rings`): its `rung_at` already says so."""
+    """Queues a job. Ring for it afterwards (`doorbell.job_rings`): its `rung_at` already says so. Raises Gone."""
     id_ = new_id("job")
     with database.write() as connection:
         insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
@@ -80,6 +84,9 @@ def submit(database: Database, new: NewJob) -> Submitted:
                 )
             ).one()
             return Submitted(before.id, created=False, spec=before.spec)
+        _hold(connection, artifact if new.model_id.startswith("art_") else model, new.model_id)
+        if new.dataset_id is not None:
+            _hold(connection, dataset, new.dataset_id)
         common = {"job_id": id_, "workspace_id": new.workspace}
         if new.steps:
             connection.execute(
@@ -91,6 +98,13 @@ def submit(database: Database, new: NewJob) -> Submitted:
             )
         connection.execute(event.insert().values(**common, attempt=0, kind="state", data={"state": JobState.QUEUED}))
     return Submitted(id_, created=True, spec=new.spec)
+
+
+def _hold(connection: Connection, table: Table, id_: str) -> None:
+    """Keeps a row from being deleted until the job that needs it is committed; deletions look for such jobs."""
+    row = select(table.c.id).where(table.c.id == id_).with_for_update(read=True, key_share=True)
+    if connection.execute(row).one_or_none() is None:
+        raise Gone(id_)
 
 
 _FIND = select(job).where(job.c.id == bindparam("id"), job.c.workspace_id == bindparam("workspace"))
@@ -194,6 +208,7 @@ def remove(database: Database, objects: Objects, id_: str, workspace: str = DEFA
             return False
         if state not in FINISHED:
             raise InUse(id_)
+        connection.execute(select(artifact.c.id).where(artifact.c.job_id == id_).with_for_update())
         user = job.alias()
         given = exists().where(artifact.c.job_id == id_, artifact.c.id == user.c.model_id)
         blocked = connection.execute(select(user.c.id).where(given, user.c.state.not_in(FINISHED)).limit(1)).scalar()

@@ -188,3 +188,15 @@ artifact = Table(
     UniqueConstraint("job_id", "name"),
     Index(None, "workspace_id", "id"),
 )
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _workspace(),
+    Column("queues", Json, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("sandbox", Text, nullable=False),
+    _created(),
+    Column("seen_at", UtcDateTime, nullable=False, default=now()),
+)

@@ -108,6 +108,8 @@ def remove(
     """Deletes the row, and its bytes where nothing else has them; False where there is none. Raises InUse."""
     table = UPLOADS[kind]
     with database.write() as connection:
+        # Locked first: a job that is just being submitted holds it, and is seen below once it is committed.
+        connection.execute(select(table.c.id).where(table.c.id == id_).with_for_update())
         needed = job.c.model_id if kind == "model" else job.c.dataset_id
         user = connection.execute(select(job.c.id).where(needed == id_, job.c.state.not_in(FINISHED)).limit(1)).scalar()
         if user is not None:

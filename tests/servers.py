@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
+import obstore
 import psycopg
 import redis
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 from pydantic import SecretStr
 
 from store.settings import Settings
@@ -173,6 +175,26 @@ class S3:
     secret_access_key: str = "tester's secret"  # noqa: S105 - of a server that lives as long as the tests
 
 
+def _has_bucket(server: S3) -> bool:
+    """The server answers some time before its bucket is there."""
+    store = S3Store(
+        BUCKET,
+        config={
+            "endpoint": server.endpoint,
+            "region": "us-east-1",
+            "access_key_id": server.access_key_id,
+            "secret_access_key": server.secret_access_key,
+        },
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    try:
+        list(obstore.list(store))
+    except BaseError:
+        return False
+    return True
+
+
 @contextmanager
 def s3(folder: Path) -> Iterator[S3]:
     """SeaweedFS. SIGTERM would take it 15 s, and SIGKILL leaves its sockets lying: they are removed here."""
@@ -203,10 +225,7 @@ def s3(folder: Path) -> Iterator[S3]:
     ]
 
     def ready() -> bool:
-        try:
-            return httpx.get(f"{server.endpoint}/{BUCKET}/", trust_env=False).status_code == 403  # it asks for the keys
-        except httpx.TransportError:
-            return False
+        return _has_bucket(server)
 
     try:
         with _process(command, folder, ready, signal.SIGKILL):

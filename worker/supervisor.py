@@ -26,6 +26,7 @@ POLL_SECONDS = 0.1
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 SETTLED_SECONDS = 60.0  # a process that ran for so long starts again after the shortest pause
 END_SECONDS = 10.0
+GRACE = ("--timeout-graceful-shutdown", "3")  # an open event stream would hold up the end for ever
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _services(settings: Settings, port: int) -> list[Service]:
     uvicorn = [python, "-m", "uvicorn", "api.app:create_app", "--factory", "--host", settings.host, "--port", str(port)]
     worker = [python, "-m", "worker", "run", "--queues"]
     services = [
-        Service("api", [*uvicorn, "--log-level", settings.log_level.lower(), "--no-access-log"], variables),
+        Service("api", [*uvicorn, "--log-level", settings.log_level.lower(), *GRACE, "--no-access-log"], variables),
         Service("worker-inspect", [*worker, "inspect"], {**variables, "NIWAKI_DEVICE": "cpu"}),
     ]
     gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))

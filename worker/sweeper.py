@@ -1,15 +1,17 @@
-"""The sweeper's thread, in every worker's parent process: at once, and then every `sweep_seconds`."""
+"""The sweeper's thread, in every worker's parent process: signs the worker in and sweeps, at once and then every
+`sweep_seconds`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from sqlalchemy.exc import DBAPIError
 
 from store.doorbell import ring
+from store.roster import sign_in, sign_out
 from store.sweep import sweep
 from worker.service import Worker
 
@@ -19,15 +21,16 @@ log = logging.getLogger(__name__)
 @contextmanager
 def sweeping(worker: Worker) -> Iterator[None]:
     """Sweeps for as long as the block runs."""
-    done = Event()
+    done, settings = Event(), worker.settings
 
     def run() -> None:
         while not done.is_set():
             try:
-                ring(worker.doorbell, sweep(worker.database, worker.settings))
+                sign_in(worker.database, worker.name, settings.queues, settings.device, worker.rung)
+                ring(worker.doorbell, sweep(worker.database, settings))
             except DBAPIError as error:
                 log.warning("no sweep: the database is away: %s", error)
-            done.wait(worker.settings.sweep_seconds)
+            done.wait(settings.sweep_seconds)
 
     thread = Thread(target=run, name="sweeper")
     thread.start()
@@ -36,3 +39,5 @@ def sweeping(worker: Worker) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        with suppress(DBAPIError):  # then it is found to be gone by its silence
+            sign_out(worker.database, worker.name)

@@ -13,6 +13,7 @@ from api.answer import answer
 from api.service import InService, Service
 from store.clock import now
 from store.objects import ObjectsError
+from store.roster import present
 from store.states import JobState, UploadState
 from store.tables import dataset, job, model
 
@@ -20,12 +21,21 @@ router = APIRouter(tags=["health"])
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Present(BaseModel):
+    """A worker. `sandbox`: the rung of the ladder that its probe found, where the engine's process runs."""
+
+    name: str
+    queues: list[str]
+    device: str
+    sandbox: str
+
+
 class Readiness(BaseModel):
-    """`checks`: "ok", or what is wrong. `sandbox`: the rung that the last job ran on; None: none has run yet."""
+    """`checks`: "ok", or what is wrong. `workers`: those that signed in lately; the API is ready without any."""
 
     ready: bool
     checks: dict[str, str] = Field(examples=[{"database": "ok", "objects": "ok", "broker": "ok"}])
-    sandbox: str | None
+    workers: list[Present]
 
 
 @router.get("/livez", summary="The process answers")
@@ -40,9 +50,9 @@ async def livez() -> dict[str, str]:
 )
 def readyz(service: InService) -> Response:
     checks = {"database": "ok", "objects": "ok", "broker": "ok"}
-    sandbox = None
+    workers = []
     try:
-        sandbox = _sandbox(service)
+        workers = _workers(service)
     except DBAPIError as error:
         checks["database"] = f"{type(error.orig).__name__}: {str(error.orig).splitlines()[0]}"
     try:
@@ -55,14 +65,13 @@ def readyz(service: InService) -> Response:
     except (BrokerError, OSError) as error:
         checks["broker"] = str(error).splitlines()[0]
     ready = set(checks.values()) == {"ok"}
-    return answer({"ready": ready, "checks": checks, "sandbox": sandbox}, 200 if ready else 503)
+    return answer({"ready": ready, "checks": checks, "workers": workers}, 200 if ready else 503)
 
 
-def _sandbox(service: Service) -> str | None:
-    """Also shows that the tables are there."""
-    with service.database.read() as connection:
-        last = select(job.c.sandbox).where(job.c.sandbox.is_not(None)).order_by(job.c.id.desc()).limit(1)
-        return connection.execute(last).scalar()
+def _workers(service: Service) -> list[dict[str, object]]:
+    """Also shows that the tables are there. A worker that has missed three sweeps isn't counted."""
+    rows = present(service.database, 3 * service.settings.sweep_seconds)
+    return [{name: row[name] for name in Present.model_fields} for row in rows]
 
 
 @router.get(

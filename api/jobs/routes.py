@@ -57,7 +57,10 @@ def _queue(service: Service, order: Order, *, key: str | None = None, retry_of: 
         idempotency_key=key,
         retry_of=retry_of,
     )
-    made = jobs.submit(service.database, new)
+    try:
+        made = jobs.submit(service.database, new)
+    except jobs.Gone as error:
+        raise problems.JobInvalid(f"{error} was deleted meanwhile") from error
     if not made.created and made.spec != spec:
         raise problems.IdempotencyKeyReused(f"{made.id} was made with this key, from another body")
     return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import Any
 
@@ -17,7 +16,7 @@ from api.problems import Fault, fault, pointer
 from compression.errors import SpecError
 from compression.registry import StepSpec
 from compression.selector import LayerSelector
-from compression.spec import JobSpec, field_errors
+from compression.spec import JobSpec, field_errors, require_data
 from store import jobs, uploads
 from store.database import Database
 
@@ -50,6 +49,8 @@ def check(database: Database, value: Any) -> Order:
         if data is not None:
             faults += data_faults(spec, inspection["inputs"], data["arrays"])
         _refuse(problems.JobInvalid, faults)
+    if data is None:
+        _require_data(spec)
     return Order(spec, inspection)
 
 
@@ -73,6 +74,13 @@ def _parse(value: Any) -> JobSpec:
     if (control := _control_character(value)) is not None:
         raise _invalid(control, "text with control characters")
     return spec
+
+
+def _require_data(spec: JobSpec) -> None:
+    try:
+        require_data(spec)
+    except SpecError as error:
+        raise _invalid(error.where, error.message) from error
 
 
 def _control_character(value: Any, path: tuple[str | int, ...] = ()) -> str | None:
@@ -148,14 +156,8 @@ def _unmatched(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
     types = {layer["name"]: layer["type"] for layer in inspection["layers"]}
     for index, step in enumerate(spec.steps):
         for name, selector in _selectors(step):
-            for field in ("include", "exclude"):
-                for place, pattern in enumerate(getattr(selector, field)):
-                    wanted = pattern.removeprefix("type:")
-                    named = types.values() if wanted != pattern else types
-                    if not any(fnmatchcase(entry, wanted) for entry in named):
-                        shown = ", ".join(list(types)[:20])
-                        at = pointer("steps", index, name, field, place)
-                        yield fault(at, f"no layer matches {pattern!r}; layers are {shown}")
+            for field, place, message in selector.unmatched(types):
+                yield fault(pointer("steps", index, name, field, place), message)
 
 
 def _selectors(step: StepSpec) -> Iterator[tuple[str, LayerSelector]]:

@@ -39,4 +39,4 @@ def predict(cost: Cost, spec: Finetune) -> Cost:  # noqa: ARG001 - the signature
     return cost
 
 
-METHOD = Method(spec=Finetune, check=check, apply=apply, predict=predict)
+METHOD = Method(spec=Finetune, check=check, apply=apply, predict=predict, needs_data=lambda _: True)

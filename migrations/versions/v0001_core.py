@@ -1,4 +1,4 @@
-"""Core: blobs, uploads, jobs with their steps, events and artifacts."""
+"""Core: blobs, uploads, jobs with their steps, events and artifacts; workers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True)),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("device IN ('auto', 'cpu', 'gpu')", name=op.f("ck_job_device")),
-        sa.CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name=op.f("ck_job_state")),
+        sa.CheckConstraint(
+            "state IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name=op.f("ck_job_state")
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_job"),
         sa.UniqueConstraint("workspace_id", "idempotency_key", name="uq_job_workspace_id_idempotency_key"),
     )
@@ -184,8 +186,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_step_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "index", name="pk_step"),
     )
+    op.create_table(
+        "worker",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("workspace_id", sa.String(length=40), nullable=False),
+        sa.Column("queues", sa.JSON(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("sandbox", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_worker"),
+    )
 
 
 def downgrade() -> None:
-    for table in ("step", "model", "event", "dataset", "artifact", "job", "blob"):
+    for table in ("worker", "step", "model", "event", "dataset", "artifact", "job", "blob"):
         op.drop_table(table)

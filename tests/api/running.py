@@ -80,7 +80,7 @@ class Running:
         return {item["name"]: item for item in self.http.get(f"/v1/jobs/{id_}/artifacts").json()["items"]}
 
 
-STEPS = [{"method": "prune.structured", "macs_ratio": 0.5, "finetune": None}]
+STEPS = [{"method": "prune.structured", "macs_ratio": 0.5, "finetune": None, "importance": "magnitude"}]
 
 
 @contextmanager

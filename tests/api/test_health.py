@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from store import outcomes
+from store.roster import sign_in
 from store.settings import Settings
 from tests.api.running import Json, Running, run
 from tests.servers import Postgres, free_ports
@@ -14,13 +14,15 @@ def test_ready_and_figures(api_everywhere: Running) -> None:
     assert ready.json() == {
         "ready": True,
         "checks": {"database": "ok", "objects": "ok", "broker": "ok"},
-        "sandbox": None,
+        "workers": [],
     }
     api.submit()
     running = api.submit()["id"]
-    outcomes.record(api.database, api.claim(running), sandbox="bubblewrap")
+    api.claim(running)
+    sign_in(api.database, "w1", ["cpu"], "cpu", "landlock-files")
     api.upload("dataset")
-    assert api.http.get("/readyz").json()["sandbox"] == "bubblewrap"
+    expected = {"name": "w1", "queues": ["cpu"], "device": "cpu", "sandbox": "landlock-files"}
+    assert api.http.get("/readyz").json()["workers"] == [expected]
     figures = dict(
         line.rsplit(" ", 1) for line in api.http.get("/metrics").text.splitlines() if not line.startswith("#")
     )

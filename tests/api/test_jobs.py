@@ -30,7 +30,7 @@ def test_a_job_is_queued_and_shown(api_everywhere: Running) -> None:
     }
     assert job["steps"] == [{"index": 0, "method": "prune.structured", "state": "pending", "seconds": None}]
     spec = api.http.get(f"/v1/jobs/{job['id']}/spec").json()
-    assert spec["steps"][0]["importance"] == "taylor"
+    assert spec["steps"][0]["rounds"] == 3  # defaults are spelt out
     assert api.http.post("/v1/jobs", json=spec).status_code == 202
 
 
@@ -141,7 +141,11 @@ def test_uploads_must_be_ready(api: Running) -> None:
 
 
 def test_a_dry_run_predicts_and_queues_nothing(api: Running) -> None:
-    body = {"model": api.model(), "steps": [*STEPS, {"method": "finetune"}, {**STEPS[0], "macs_ratio": 0.1}]}
+    steps = [*STEPS, {"method": "finetune"}, {**STEPS[0], "macs_ratio": 0.1}]
+    without_data = api.http.post("/v1/jobs", params={"dry_run": "true"}, json={"model": api.model(), "steps": steps})
+    assert without_data.status_code == 422
+    assert without_data.json()["errors"][0]["pointer"] == "/steps/1"
+    body = {"model": api.model(), "dataset": api.dataset(IMAGES), "steps": steps}
     answer = api.http.post("/v1/jobs", params={"dry_run": "true"}, json=body)
     assert answer.status_code == 200
     said = answer.json()

@@ -9,7 +9,7 @@ import pytest
 from compression.errors import SpecError
 from compression.registry import Cost, methods, validate_chain
 from compression.selector import LayerSelector
-from compression.spec import JobSpec, parse_job
+from compression.spec import JobSpec, parse_job, require_data
 from tests.engine.nets import Chain, network_of
 
 PRUNE = {"method": "prune.structured", "macs_ratio": 0.5}
@@ -33,6 +33,7 @@ def test_a_spec_survives_the_round_trip() -> None:
         ({"exports": ["onnx", "onnx"]}, "/exports"),
         ({"exports": ["tflite"]}, "/exports/0"),
         ({"colour": "green"}, "/colour"),
+        ({"a/b~c": 1}, "/a~1b~0c"),
         ({"tags": ["two words"]}, "/tags/0"),
     ],
 )
@@ -49,6 +50,13 @@ def test_a_chain_that_cannot_be_is_refused() -> None:
     assert caught.value.where == "/steps/0/method"
 
 
+def test_steps_that_need_data_say_so() -> None:
+    require_data(parse_job({"steps": [{**PRUNE, "finetune": None, "importance": "magnitude"}]}))
+    with pytest.raises(SpecError, match="needs data") as caught:
+        require_data(parse_job({"steps": [PRUNE]}))
+    assert caught.value.where == "/steps/0"
+
+
 def test_every_field_is_described() -> None:
     for method in methods().values():
         for name, field in method.spec.model_fields.items():
@@ -62,7 +70,7 @@ def test_predictions_follow_the_target() -> None:
 
 
 def test_the_selector_takes_names_globs_and_types() -> None:
-    layers = network_of(Chain(), 1, 8, 8).layers()
+    layers = {name: type(module).__name__ for name, module in network_of(Chain(), 1, 8, 8).layers().items()}
     assert LayerSelector(include=["conv*", "head"]).select(layers) == {"conv1", "conv2", "head"}
     assert LayerSelector(exclude=["type:Conv2d", "type:BatchNorm2d"]).select(layers) == {"hidden", "head"}
     with pytest.raises(SpecError, match="no layer matches") as caught:

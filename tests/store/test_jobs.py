@@ -11,7 +11,7 @@ from store.objects import open_objects
 from store.outcomes import NewArtifact, succeed
 from store.settings import Settings
 from store.uploads import InUse
-from tests.store.rows import queue
+from tests.store.rows import known, queue
 
 NEW = jobs.NewJob("mdl_X", "dst_X", {"seed": 1}, [("prune.structured", {"macs_ratio": 0.5}), ("finetune", {})], 3)
 
@@ -23,6 +23,7 @@ def found(database: Database, id_: str) -> Any:
 
 
 def test_a_submitted_job_waits_with_its_steps(database: Database) -> None:
+    known(database)
     submitted = jobs.submit(database, NEW)
     assert submitted.created
     row = found(database, submitted.id)
@@ -38,6 +39,8 @@ def test_a_submitted_job_waits_with_its_steps(database: Database) -> None:
 
 
 def test_an_idempotency_key_makes_one_job_however_often_it_comes(database: Database) -> None:
+    known(database)
+
     def submit(n: int) -> jobs.Submitted:
         return jobs.submit(database, jobs.NewJob("mdl_X", None, {"n": n}, [("finetune", {})], 3, idempotency_key="k"))
 
@@ -47,7 +50,7 @@ def test_an_idempotency_key_makes_one_job_however_often_it_comes(database: Datab
     assert {one.id for one in all_of_them} == {made.id}
     assert all(one.spec == made.spec for one in all_of_them)
     assert len(jobs.listed(database, limit=9)) == 1
-    other = jobs.submit(database, jobs.NewJob("m", None, {}, [], 3, idempotency_key="k", workspace="other"))
+    other = jobs.submit(database, jobs.NewJob("mdl_X", None, {}, [], 3, idempotency_key="k", workspace="other"))
     assert other.created
 
 
@@ -117,3 +120,15 @@ def test_a_finished_job_is_deleted_with_all_it_made(database: Database, tmp_path
     assert jobs.steps(database, id_) == jobs.events(database, id_) == jobs.artifacts(database, id_) == []
     assert objects.list("jobs") == {}
     assert jobs.remove(database, objects, id_) is False
+
+
+def test_what_is_gone_is_given_to_no_job(database: Database) -> None:
+    known(database)
+    for new in (
+        jobs.NewJob("mdl_Y", None, {}, [], 3),
+        jobs.NewJob("art_Y", None, {}, [], 3),
+        jobs.NewJob("mdl_X", "dst_Y", {}, [], 3),
+    ):
+        with pytest.raises(jobs.Gone, match="_Y"):
+            jobs.submit(database, new)
+    assert jobs.listed(database, limit=9) == []

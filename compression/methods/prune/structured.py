@@ -115,7 +115,7 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
 
 
 def _selected(network: Network, spec: PruneStructured, channels: ChannelMap) -> set[str]:
-    selected = spec.layers.select(network.layers())
+    selected = spec.layers.select({name: type(module).__name__ for name, module in network.layers().items()})
     open_layers: Iterable[str] = (name for name, layer in channels.layers.items() if channels.prunable(layer))
     if not selected & set(open_layers):
         raise SpecError("none of the selected layers can lose channels", "/layers")
@@ -134,4 +134,8 @@ def predict(cost: Cost, spec: PruneStructured) -> Cost:
     )
 
 
-METHOD = Method(spec=PruneStructured, check=check, apply=apply, predict=predict)
+def needs_data(spec: PruneStructured) -> bool:
+    return spec.finetune is not None or spec.importance == "taylor"
+
+
+METHOD = Method(spec=PruneStructured, check=check, apply=apply, predict=predict, needs_data=needs_data)
