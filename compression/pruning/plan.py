@@ -1,4 +1,4 @@
-"""Which channels go: the least importance lost for each unit of cost won, until the target is met."""
+"""Which channels go until the target is met: the least important, by the cost they save where that makes sense."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ def choose(
     cost: CostModel,
     target: float,
     *,
+    by_saving: bool,
     selected: set[str],
     max_layer_ratio: float,
     multiple_of: int,
@@ -96,7 +97,9 @@ def choose(
 ) -> list[int]:
     """Representatives of the classes to remove so that the cost falls to `target` or just below.
 
-    `selected` layers may lose channels; at most `max_layer_ratio` of each of the `original_widths` goes.
+    `by_saving`: importance lost for each unit of cost won decides; else the mean importance of what is removed. Scores
+    that estimate a loss can be weighed against cost, norms can't. `selected` layers may lose channels; at most
+    `max_layer_ratio` of each of the `original_widths` goes.
     Raises MethodError when the limits don't let the target be reached.
     """
     widths = _widths(channels, scores, selected, max_layer_ratio, multiple_of, original_widths)
@@ -108,7 +111,7 @@ def choose(
             saved = cost.saving(block) if block else 0.0
             if saved <= 0:
                 continue
-            price = float(scores[block].sum()) / saved
+            price = float(scores[block].sum()) / (saved if by_saving else len(block))
             if best is None or price < best[0]:
                 best = (price, width, block)
         if best is None:

@@ -87,6 +87,7 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
             importance(current, channels, spec.importance, context),
             model,
             target,
+            by_saving=spec.importance == "taylor",
             selected=selected,
             max_layer_ratio=spec.max_layer_ratio,
             multiple_of=spec.multiple_of,

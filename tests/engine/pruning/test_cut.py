@@ -10,7 +10,7 @@ from compression.errors import MethodError, VerificationError
 from compression.network import Mask, Network
 from compression.pruning.channels import map_channels
 from compression.pruning.cut import cut, zeroed
-from compression.pruning.importance import dimensions, magnitude
+from compression.pruning.importance import Scores, dimensions, magnitude
 from compression.pruning.plan import CostModel, choose
 from tests.engine.nets import ALL, Chain, ChunkThenCat, Depthwise, Residual, network_of
 
@@ -120,15 +120,43 @@ def test_a_target_out_of_reach_is_an_error() -> None:
         _choose(network, model, model.total() * 0.01, max_layer_ratio=0.2)
 
 
+def test_what_saves_more_goes_first_where_scores_are_alike() -> None:
+    """All scores equal: by saving, the one channel removed is the one that saves most; else the first in order."""
+    network = network_of(Chain(), 1, 8, 8)
+    channels = map_channels(network)
+    scores = np.ones(len(channels.classes))
+    savings = {
+        name: CostModel(channels, "macs", elsewhere=0).saving([int(channels.classes[layer.outputs][0])])
+        for name, layer in channels.layers.items()
+        if channels.prunable(layer)
+    }
+    model = CostModel(channels, "macs", elsewhere=0)
+    removed = _choose(network, model, model.total() - 1, scores=scores, by_saving=True)
+    dearest = max(savings, key=lambda name: savings[name])
+    assert removed == [int(channels.classes[channels.layers[dearest].outputs][0])]
+    model = CostModel(channels, "macs", elsewhere=0)
+    assert _choose(network, model, model.total() - 1, scores=scores) == [
+        int(channels.classes[channels.layers["conv1"].outputs][0])
+    ]
+
+
 def _choose(
-    network: Network, model: CostModel, target: float, multiple_of: int = 1, max_layer_ratio: float = 0.9
+    network: Network,
+    model: CostModel,
+    target: float,
+    *,
+    scores: Scores | None = None,
+    by_saving: bool = False,
+    multiple_of: int = 1,
+    max_layer_ratio: float = 0.9,
 ) -> list[int]:
     channels = map_channels(network)
     return choose(
         channels,
-        magnitude(network, channels),
+        magnitude(network, channels) if scores is None else scores,
         model,
         target,
+        by_saving=by_saving,
         selected=set(channels.layers),
         max_layer_ratio=max_layer_ratio,
         multiple_of=multiple_of,
