@@ -75,7 +75,9 @@ def torch_pruning(criterion: str, scope: str) -> Arm:
                 pruner.step()
             for parameter in module.parameters():
                 parameter.grad = None
-            current, _ = train(cut, training.model_copy(update={"loss": "labels"}), context, stage=f"tp-{number}")
+            current, _ = train(
+                cut, training.model_copy(update={"loss": "labels"}), context, stage=f"tp-{number}", field=""
+            )
         return current
 
     return prune

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model", type=Path, required=True)
     run.add_argument("--data", type=Path)
     run.add_argument("--out", type=Path, required=True, help="folder for artifacts/ and checkpoints/; a rerun resumes")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    run.add_argument("--device", default="auto", help="auto (as the spec says), cpu, cuda or cuda:N")
     run.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch; measuring uses one")
     run.set_defaults(command=_run)
 
@@ -107,7 +107,10 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
             _require_file(path)
     if options.threads < 1:
         raise SpecError("at least one thread is needed", "--threads")
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"the folder can't be made: {error.strerror}", "--out") from error
     from compression.intake.inspect import inspect_network
     from compression.pipeline import Job, run
 
@@ -117,7 +120,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         data=options.data,
         out=options.out,
         architecture=_architecture(options),
-        device=options.device,
+        device={"gpu": "cuda"}.get(spec.device, spec.device) if options.device == "auto" else options.device,
         threads=options.threads,
     )
     outcome = run(job, reporter)

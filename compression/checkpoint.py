@@ -81,5 +81,11 @@ class Checkpoints:
     def drop(self, stage: str) -> None:
         shutil.rmtree(self.path(stage), ignore_errors=True)
 
+    def drop_all_but(self, stage: str) -> None:
+        """Once a step is done, the places on its way aren't needed any more."""
+        for path in self.folder.glob(f"{self.key}-*"):
+            if path != self.path(stage):
+                shutil.rmtree(path)
+
     def announce(self, path: Path) -> None:
         self.reporter.emit("checkpoint", path=path.name)

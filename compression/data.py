@@ -1,7 +1,7 @@
 """A data file as the network sees it: arrays by input name, labels, and three splits.
 
 Arrays are named as the network's inputs (`x` serves where there is one input) and `y` for labels. A suffix says the
-split: `x_train`, `x_validation` (or `_val`), `x_test`. Where a split is missing it is made with the job's seed. Stored
+split: `x_train`, `x_validation` (or `_val`), `x_test`. A missing split is made, with `DataSpec.split_seed`. Stored
 shapes may leave out axes of length one or be flattened (row-major).
 """
 
@@ -24,7 +24,9 @@ from compression.spec import DataSpec, Preprocess
 from compression.training.losses import Task
 
 Array = NDArray[np.generic]
+LABELS = "labels of the samples"  # no input has this name: it is no identifier
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+MAX_CLASS = 1_000_000
 _SUFFIX = re.compile(rf"^(?P<name>.+)_(?P<split>{'|'.join(SPLITS)})$")
 
 
@@ -59,7 +61,7 @@ class Dataset:
     task: Task | None  # None: no labels, fidelity to the original is the metric
 
 
-def load_dataset(path: Path, signature: Signature, spec: DataSpec, seed: int) -> Dataset:
+def load_dataset(path: Path, signature: Signature, spec: DataSpec) -> Dataset:
     """Reads, checks and splits a data file for a network. Every fault is a DataError that names the array."""
     stored = _by_split(read_arrays(path), signature)
     unknown = set(spec.preprocess) - {entry.name for entry in signature.inputs}
@@ -73,20 +75,25 @@ def load_dataset(path: Path, signature: Signature, spec: DataSpec, seed: int) ->
         raise DataError("labels must be in every split or in none, and of one kind", "y")
     floating = kinds.pop()
     task: Task | None = None if floating is None else ("regression" if floating else "classification")
-    return _complete(parts, spec, seed, task)
+    return _complete(parts, spec, task)
 
 
 def _by_split(arrays: Mapping[str, Array], signature: Signature) -> dict[str, dict[str, Array]]:
     """Arrays grouped by split ("train" where no suffix is given) and renamed to the network's inputs and "y"."""
-    names = {entry.name for entry in signature.inputs} | {"y"}
+    inputs = {entry.name for entry in signature.inputs}
+    if "y" in inputs and len(inputs) > 1:
+        raise DataError("an array of this name holds labels: rename the network's input before exporting it", "y")
+    names = inputs | {LABELS}
     found: dict[str, dict[str, Array]] = {}
     for key, value in arrays.items():
-        match = None if key in names else _SUFFIX.match(key)
+        match = None if key in names | {"y"} else _SUFFIX.match(key)
         name, split = (match["name"], SPLITS[match["split"]]) if match else (key, "train")
-        if name == "x" and len(signature.inputs) == 1:
+        if name == "y":  # labels, always; an input of that name is given as `x`
+            name = LABELS
+        elif name == "x" and len(signature.inputs) == 1:
             name = signature.inputs[0].name
         if name not in names:
-            raise DataError(f"the network has no input of this name; it has {', '.join(sorted(names - {'y'}))}", key)
+            raise DataError(f"the network has no input of this name; it has {', '.join(sorted(inputs))}", key)
         if name in found.setdefault(split, {}):
             raise DataError("the array is given twice", key)
         found[split][name] = value
@@ -105,8 +112,8 @@ def _read_split(
         inputs[entry.name] = _prepare(arrays[entry.name], entry, preprocess.get(entry.name, Preprocess()))
     counts = {name: len(value) for name, value in inputs.items()}
     labels = None
-    if "y" in arrays:
-        labels = _labels(arrays["y"])
+    if LABELS in arrays:
+        labels = _labels(arrays[LABELS])
         counts["y"] = len(labels)
     if len(set(counts.values())) > 1:
         raise DataError(f"arrays of one split differ in their number of samples: {counts}", f"y{suffix}")
@@ -133,6 +140,8 @@ def _prepare(stored: Array, entry: Input, declared: Preprocess) -> Tensor:
     if not entry.dtype.startswith("float"):
         if value.dtype.kind not in "iub":
             raise DataError(f"the network wants {entry.dtype}, the array holds {value.dtype}", entry.name)
+        if declared != Preprocess(layout=declared.layout):
+            raise DataError(f"scale, mean and std are for numbers, and the network wants {entry.dtype}", entry.name)
         return torch.from_numpy(value.astype(entry.dtype))
     scaled = torch.from_numpy(value.astype(np.float32))
     if not bool(torch.isfinite(scaled).all()):
@@ -147,13 +156,15 @@ def _prepare(stored: Array, entry: Input, declared: Preprocess) -> Tensor:
 
 
 def _labels(stored: Array) -> Tensor:
+    if stored.ndim == 0:
+        raise DataError("an array needs a sample axis", "y")
     if stored.dtype.kind in "iub":
         if stored.ndim == 2 and stored.shape[1] == 1:
             stored = stored[:, 0]
         if stored.ndim != 1:
             raise DataError(f"class indices have one axis, not {stored.ndim}", "y")
-        if len(stored) and int(stored.min()) < 0:
-            raise DataError("a class index is negative", "y")
+        if len(stored) and (int(stored.min()) < 0 or int(stored.max()) > MAX_CLASS):
+            raise DataError(f"a class index is negative or above {MAX_CLASS}", "y")
         return torch.from_numpy(stored.astype(np.int64))
     values = torch.from_numpy(stored.astype(np.float32))
     if not bool(torch.isfinite(values).all()):
@@ -161,13 +172,13 @@ def _labels(stored: Array) -> Tensor:
     return values
 
 
-def _complete(parts: dict[str, Split], spec: DataSpec, seed: int, task: Task | None) -> Dataset:
+def _complete(parts: dict[str, Split], spec: DataSpec, task: Task | None) -> Dataset:
     """Makes the missing splits from the training samples: the test split first, then validation."""
     rest = parts["train"]
     made: dict[str, Split] = {name: part for name, part in parts.items() if name != "train"}
     for name, fraction in (("test", spec.test_fraction), ("validation", spec.validation_fraction)):
         if name not in made:
-            rest, made[name] = _divide(rest, fraction, np.random.default_rng([seed, len(made)]), name)
+            rest, made[name] = _divide(rest, fraction, np.random.default_rng([spec.split_seed, len(made)]), name)
     if task == "classification":
         classes = {int(value) for part in (rest, *made.values()) for value in _present(part)}
         if len(classes) < 2:
@@ -185,11 +196,14 @@ def _divide(part: Split, fraction: float, random: np.random.Generator, name: str
     labels = part.labels
     if labels is not None and not labels.is_floating_point():
         by_class = labels.numpy()[order]
-        taken = [
-            members[: round(len(members) * fraction)]
-            for members in (order[by_class == value] for value in np.unique(by_class))
-        ]
-        chosen = np.sort(np.concatenate(taken))
+        classes, counts = np.unique(by_class, return_counts=True)
+        quotas = counts * fraction
+        taken = np.floor(quotas).astype(int)
+        # The largest remainders get what rounding down left over (Hare's method), so that many small classes count too.
+        left = round(len(part) * fraction) - int(taken.sum())
+        taken[np.argsort(taken - quotas, kind="stable")[:left]] += 1
+        members = (order[by_class == value][:count] for value, count in zip(classes, taken, strict=True))
+        chosen = np.sort(np.concatenate(list(members)))
     else:
         chosen = np.sort(order[: round(len(order) * fraction)])
     if not len(chosen) or len(chosen) == len(part):
@@ -199,12 +213,22 @@ def _divide(part: Split, fraction: float, random: np.random.Generator, name: str
     return part.take(torch.from_numpy(np.flatnonzero(keep))), part.take(torch.from_numpy(chosen))
 
 
-def check_labels(dataset: Dataset, outputs: int) -> None:
-    """Class indices must be below the number of logits; regression targets have one value an output."""
+def check_labels(dataset: Dataset, outputs: Mapping[str, Tensor]) -> None:
+    """Every output of the network (by name, for some batch) must be what the labels are for: N × C logits with class
+    indices below C, or as many values as a target has."""
     for part in (dataset.train, dataset.validation, dataset.test):
         if part.labels is None:
             continue
-        if dataset.task == "classification" and int(part.labels.max()) >= outputs:
-            raise DataError(f"label {int(part.labels.max())} is out of range: the network has {outputs} outputs", "y")
-        if dataset.task == "regression" and part.labels[0].numel() != outputs:
-            raise DataError(f"a target has {part.labels[0].numel()} values, the network has {outputs} outputs", "y")
+        for name, output in outputs.items():
+            if dataset.task == "classification" and output.dim() != 2:
+                raise DataError(f"class indices need N × classes; the output {name} is {_shape(output)}", "y")
+            if dataset.task == "classification" and int(part.labels.max()) >= output.shape[1]:
+                top = int(part.labels.max())
+                raise DataError(f"label {top} is out of range: the output {name} has {output.shape[1]} classes", "y")
+            if dataset.task == "regression" and part.labels[0].numel() != output[0].numel():
+                values = part.labels[0].numel()
+                raise DataError(f"a target has {values} values, the output {name} has {output[0].numel()}", "y")
+
+
+def _shape(output: Tensor) -> str:
+    return " × ".join(["N", *map(str, output.shape[1:])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ def choose(wanted: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:N`. Asking for CUDA where there is none is an error, never a silent CPU run."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", wanted):
+        raise SpecError(f"a device is auto, cpu, cuda or cuda:N, not {wanted[:20]!r}", "/device")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise SpecError("this machine has no usable CUDA device", "/device")
     return torch.device(wanted)
@@ -24,7 +27,8 @@ def make_deterministic(threads: int) -> None:
     """The same seed and thread count give the same bytes on one machine. Called once, before any numerics."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS: deterministic only with a fixed workspace
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # Some operators have no deterministic gradient on CUDA (adaptive pooling, bilinear upsampling): they warn there.
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.backends.cudnn.benchmark = False
 
 

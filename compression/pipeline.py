@@ -20,7 +20,7 @@ from compression.events import Reporter
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network, as_tuple
-from compression.publish import Outcome, publish
+from compression.publish import Outcome, export_original, publish
 from compression.registry import StepSpec, methods
 from compression.spec import JobSpec, require_data
 from compression.training.evaluate import metrics_of, outputs_of
@@ -41,24 +41,39 @@ class Job:
     latency_seconds: float = 3.0
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the files hold, read and checked. `inputs`: all that decides the outcome, for fingerprint and report."""
+
+    original: Network
+    data: Dataset | None
+    device: torch.device
+    inputs: dict[str, Any]
+
+
 def run(job: Job, reporter: Reporter) -> Outcome:
     """Runs the job; its files are then in `job.out / "artifacts"`. Raises Refusal or VerificationError."""
-    outcome = compress(job, reporter)
-    publish(job.spec, outcome, job.out, reporter, job.latency_seconds)
+    given = load(job, reporter)
+    # The original is exported for comparison, and first: what can't be exported is refused before anything is spent.
+    originals = export_original(given.original, job.spec.exports, job.out)
+    outcome = compress(job, given, reporter)
+    publish(job.spec, outcome, originals, job.out, reporter, job.latency_seconds)
     return outcome
 
 
-def compress(job: Job, reporter: Reporter) -> Outcome:
-    """The steps alone. What is done already (`job.out / "checkpoints"`) isn't done again."""
+def load(job: Job, reporter: Reporter) -> Given:
+    """Reads and checks the job's files, and makes numerics repeatable."""
     if job.data is None:
         require_data(job.spec)
     device = devices.choose(job.device)
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)
     original = read_model(job.model, job.architecture)
-    data = load_dataset(job.data, original.signature, job.spec.data, job.spec.seed) if job.data is not None else None
-    if data is not None and data.task is not None:
-        check_labels(data, as_tuple(original.module(*original.example(2)))[-1][0].numel())
+    data = load_dataset(job.data, original.signature, job.spec.data) if job.data is not None else None
+    if data is not None:
+        with torch.no_grad():
+            outputs = as_tuple(original.module(*original.example(2)))
+        check_labels(data, dict(zip(original.signature.outputs, outputs, strict=True)))
     inputs = {
         "model": file_sha256(job.model),
         "data": file_sha256(job.data) if job.data is not None else None,
@@ -69,14 +84,20 @@ def compress(job: Job, reporter: Reporter) -> Outcome:
         "threads": job.threads,
         "versions": {name: version(name) for name in ("niwaki", "torch", "numpy")},
     }
-    network, records = original, []
+    return Given(original, data, device, inputs)
+
+
+def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:
+    """The steps. What is done already (`job.out / "checkpoints"`) isn't done again."""
+    network, records = given.original, []
+    configs = [entry.model_dump(mode="json") for entry in job.spec.steps]
     for index, step in enumerate(job.spec.steps):
         reporter.index = index
-        key = f"{index}-{fingerprint(inputs, [entry.model_dump(mode='json') for entry in job.spec.steps[: index + 1]])}"
+        key = f"{index}-{fingerprint(given.inputs, configs[: index + 1])}"
         context = Context(
-            data=data,
-            original=original,
-            device=device,
+            data=given.data,
+            original=given.original,
+            device=given.device,
             seed=job.spec.seed + 1000 * index,
             reporter=reporter,
             checkpoints=Checkpoints(job.out / "checkpoints", key, reporter),
@@ -86,7 +107,7 @@ def compress(job: Job, reporter: Reporter) -> Outcome:
         records.append({"index": index, **record})
         reporter.emit("step_finished", index=index, record=records[-1])
     reporter.index = None
-    return Outcome(original, network, records, data, inputs)
+    return Outcome(given.original, network, records, given.data, given.inputs)
 
 
 def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, dict[str, Any]]:
@@ -115,7 +136,9 @@ def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, 
             "facts": result.facts,
         }
 
-    return context.checkpoints.stage("done", work)
+    done = context.checkpoints.stage("done", work)
+    context.checkpoints.drop_all_but("done")
+    return done
 
 
 def figures(network: Network, data: Dataset | None, context: Context) -> dict[str, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compression.data import Dataset
 from compression.events import Reporter
-from compression.export.writers import export_network
+from compression.export.writers import ExportedFile, export_network
 from compression.markdown import render_markdown
 from compression.measure.cost import cost_of
 from compression.measure.delivered import Delivered, measure_delivered
@@ -31,18 +31,28 @@ class Outcome:
     inputs: Mapping[str, Any]
 
 
-def publish(spec: JobSpec, outcome: Outcome, out: Path, reporter: Reporter, latency_seconds: float) -> Report:
+def export_original(original: Network, formats: Sequence[Export], out: Path) -> list[ExportedFile]:
+    """Writes the original to `out/original` in the formats asked for, and as `.onnx`, which is what is measured."""
+    folder = _fresh(out / "original")
+    return export_network(original, [*formats, *_extra(formats)], folder)
+
+
+def publish(
+    spec: JobSpec,
+    outcome: Outcome,
+    originals: list[ExportedFile],
+    out: Path,
+    reporter: Reporter,
+    latency_seconds: float,
+) -> Report:
     """Writes `out/artifacts`: the network in each format asked for, `report.json` and `report.md`.
 
     The test split is read here, once, by the delivered files.
     """
-    artifacts, before = out / "artifacts", out / "original"
-    for folder in (artifacts, before):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+    artifacts, before, aside = _fresh(out / "artifacts"), out / "original", _fresh(out / "measured")
     reporter.emit("exporting", formats=list(spec.exports))
     files = export_network(outcome.network, spec.exports, artifacts)
-    original_files = export_network(outcome.original, spec.exports, before)
+    export_network(outcome.network, _extra(spec.exports), aside)
     for file in files:
         reporter.emit("exported", name=file.name, bytes=file.bytes, max_relative_error=file.max_relative_error)
     reporter.emit("measuring")
@@ -54,33 +64,34 @@ def publish(spec: JobSpec, outcome: Outcome, out: Path, reporter: Reporter, late
         signature=outcome.network.signature,
         original=cost_of(outcome.original),
         compressed=cost_of(outcome.network),
-        original_files=original_files,
+        original_files=[file for file in originals if file.format in spec.exports],
         files=files,
-        delivered=_measure(spec.exports, outcome, artifacts, before, latency_seconds),
+        delivered=_measure(outcome, before, aside if _extra(spec.exports) else artifacts, latency_seconds),
         steps=outcome.steps,
     )
-    shutil.rmtree(before)
+    for folder in (before, aside):
+        shutil.rmtree(folder)
     (artifacts / "report.json").write_text(report.to_json())
     (artifacts / "report.md").write_text(render_markdown(report))
     return report
 
 
-def _measure(
-    formats: list[Export],
-    outcome: Outcome,
-    artifacts: Path,
-    before: Path,
-    seconds: float,
-) -> Delivered:
-    if "onnx" in formats:
-        original, compressed = before / "model.onnx", artifacts / "model.onnx"
-    else:  # ONNX Runtime is what is measured in; the report says that these files aren't delivered
-        export_network(outcome.original, ["onnx"], before, stem="original")
-        export_network(outcome.network, ["onnx"], before, stem="compressed")
-        original, compressed = before / "original.onnx", before / "compressed.onnx"
+def _extra(formats: Sequence[Export]) -> list[Export]:
+    """`.onnx` where it isn't asked for: ONNX Runtime is what is measured in, and the report says it isn't delivered."""
+    return [] if "onnx" in formats else ["onnx"]
+
+
+def _measure(outcome: Outcome, before: Path, after: Path, seconds: float) -> Delivered:
+    original, compressed = before / "model.onnx", after / "model.onnx"
     if outcome.data is None:
         return measure_delivered(original, compressed, None, None, seconds)
     test = outcome.data.test
     samples = {name: value.numpy() for name, value in test.inputs.items()}
     labels = None if test.labels is None else test.labels.numpy()
     return measure_delivered(original, compressed, samples, labels, seconds)
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder

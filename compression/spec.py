@@ -26,9 +26,13 @@ class Strict(BaseModel):
 class Preprocess(Strict):
     """Declared preprocessing of one input: value × scale, then (value − mean) / std; NHWC is turned to NCHW."""
 
-    scale: float = Field(1.0, gt=0, le=1e6, description="factor on the stored values, e.g. 1/255 for bytes")
-    mean: list[float] = Field([0.0], min_length=1, max_length=4096, description="per channel, or one for all")
-    std: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1, max_length=4096)
+    scale: float = Field(
+        1.0, gt=0, le=1e6, allow_inf_nan=False, description="factor on the stored values, e.g. 1/255 for bytes"
+    )
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        [0.0], min_length=1, max_length=4096, description="per channel, or one for all"
+    )
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field([1.0], min_length=1, max_length=4096)
     layout: Literal["as-is", "NHWC"] = Field("as-is", description="layout of the stored arrays")
 
 
@@ -40,6 +44,9 @@ class DataSpec(Strict):
         0.1, gt=0, lt=0.5, description="of the training samples, where the file has none"
     )
     test_fraction: float = Field(0.1, gt=0, lt=0.5, description="of all samples, where the file has no test split")
+    split_seed: int = Field(
+        0, ge=0, lt=2**31, description="of the splits made; keep it, or one job trains on what another is tested on"
+    )
 
 
 class JobSpec(Strict):
@@ -66,7 +73,7 @@ class JobSpec(Strict):
     dataset: str | None = Field(None, max_length=64, description="id of a dataset (in the service)")
     name: Name | None = None
     tags: list[Tag] = Field(default_factory=list, max_length=20)
-    seed: int = Field(0, ge=0, lt=2**31, description="of splits, shuffling, dropout and every other draw")
+    seed: int = Field(0, ge=0, lt=2**31, description="of shuffling, dropout and every other draw but the splits")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="which kind of worker may run the job")
     data: DataSpec = Field(default_factory=DataSpec)
     steps: list[AnyStep] = Field(min_length=1, max_length=32)

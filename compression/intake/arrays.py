@@ -20,6 +20,7 @@ from compression.errors import DataError
 MAX_ARRAYS = 64
 MAX_BYTES = 16 << 30  # of all arrays of a file, unpacked
 MAX_HEADER = 4096
+MAX_AXES = 16
 Array = NDArray[np.generic]
 
 # numpy's own reader takes any Python literal (`ast.literal_eval`, and the tokenizer on some); this is what it writes.
@@ -62,7 +63,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
                     raise DataError("the array is in the file twice", name)
                 with archive.open(member) as file:
                     arrays[name] = _read_npy(file, name, member.file_size)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise DataError(f"the archive can't be read: {error}", path.name) from error
     return arrays
 
@@ -86,6 +87,8 @@ def _read_npy(file: IO[bytes], name: str, size: int) -> Array:
     data = bytearray(file.read(expected))
     if len(data) != expected:
         raise DataError("the array is cut short", name)
+    if len(shape) > MAX_AXES:
+        raise DataError(f"more than {MAX_AXES} axes", name)
     flat = np.frombuffer(data, dtype=dtype)
     value = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     return value.astype(dtype.newbyteorder("="), copy=False)

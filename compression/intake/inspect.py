@@ -72,8 +72,11 @@ def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
     if architecture is not None:
         return "model"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return "data" if all(name.endswith(".npy") for name in archive.namelist()) else "model"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return "data" if all(name.endswith(".npy") for name in archive.namelist()) else "model"
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise IntakeError(f"the archive can't be read: {error}", path.name) from error
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:9] != b"{":

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compression.errors import IntakeError, SpecError
 from compression.intake.archive import Archive
 from compression.intake.lift import lift
 from compression.intake.pt2 import read_pt2
+from compression.intake.shapes import run
 from compression.intake.weights import read_weights
 from compression.network import Network
 
@@ -21,6 +24,23 @@ Pickled models run code when they are loaded, so they are not accepted. Export y
 
 
 def read_model(path: Path, architecture: Mapping[str, Any] | None = None) -> Network:
+    """As `_read`, checked: finite parameters, and outputs of numbers that a loss can be taken of."""
+    network = _read(path, architecture)
+    for name, parameter in network.module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise IntakeError("the parameter holds NaN or infinite values", name)
+    for name, value in zip(network.signature.outputs, run(network.module, network.example(1)), strict=True):
+        if not value.is_floating_point():
+            raise IntakeError(
+                f"the output is {str(value.dtype).removeprefix('torch.')}; export the network without its last argmax "
+                "or comparison, so that it gives scores",
+                name,
+                "output-unsupported",
+            )
+    return network
+
+
+def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network:
     """The network of a `.pt2` archive or a `.safetensors` file; `architecture` names what plain weights belong to
     ({"architecture": "resnet20", "arguments": {…}}). IntakeError: why the file can't be taken, and what to do."""
     with path.open("rb") as stream:

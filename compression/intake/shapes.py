@@ -21,6 +21,9 @@ Value: TypeAlias = Any  # of a node: a tensor, a number, a tuple of tensors
 LARGEST_VALUE = 2**30
 """Elements that one intermediate value may have; more is refused before it is allocated."""
 
+MOST_PARTS = 4096
+"""Tensors that one operator may cut a value into."""
+
 RUN_ERRORS = (
     RuntimeError,
     TypeError,
@@ -80,6 +83,7 @@ class _Trial(fx.Interpreter):
         try:
             if n.target in _ARITHMETIC and not all(isinstance(v, Tensor | int | float) for v in self._arguments(n)):
                 raise TypeError("arithmetic takes tensors and numbers")  # not "%9999999d" % 1 or [0] * 2**40
+            self._bound_parts(n)
             with torch.no_grad():
                 value = super().run_node(n)
         except RUN_ERRORS as error:
@@ -91,5 +95,21 @@ class _Trial(fx.Interpreter):
         self.values[n.name] = value
         return value
 
+    def _bound_parts(self, n: fx.Node) -> None:
+        """Operators that cut a tensor into parts make an object for each."""
+        name = getattr(n.target, "overloadpacket", n.target)
+        if getattr(name, "__name__", "") not in {"chunk", "split", "split_with_sizes", "unbind"}:
+            return
+        value, *rest = self._arguments(n)
+        if isinstance(value, Tensor) and max(value.shape, default=0) > MOST_PARTS and not _few(value, rest):
+            raise IntakeError(f"a tensor cut into more than {MOST_PARTS} parts", n.name, kind="model-unsafe")
+
     def _arguments(self, n: fx.Node) -> tuple[Value, ...]:
         return self.fetch_args_kwargs_from_env(n)[0]
+
+
+def _few(value: Tensor, rest: list[Value]) -> bool:
+    """Whether `chunk` or `split`, given a number first, surely makes few parts (`unbind` is given an axis alone)."""
+    if len(rest) < 2 or not isinstance(rest[0], int):
+        return bool(rest) and isinstance(rest[0], list | tuple) and len(rest[0]) <= MOST_PARTS
+    return rest[0] > 0 and max(rest[0], max(value.shape) // rest[0]) <= MOST_PARTS

@@ -23,7 +23,7 @@ from compression.graph_parse import graph_from_json
 from compression.intake.shapes import run, shapes
 from compression.intake.tensors import parse_json, read_tensors, write_tensors
 from compression.network import ENCODINGS, Codebook, Encoding, Input, Network, Signature, Variant
-from compression.vocabulary import used_tensors
+from compression.vocabulary import is_identifier, used_tensors
 
 _PREFIX = "encodings/"
 
@@ -123,7 +123,16 @@ def _network(tensors: dict[str, Tensor], document: Any) -> Network:
     module = graph_from_json(parsed.graph, tensors)
     inputs = tuple(Input(spec.name, tuple(spec.shape), spec.dtype) for spec in parsed.inputs)
     _check_signature(module, inputs, parsed.outputs)
+    taken = {spec.name for spec in inputs}
+    for name in parsed.outputs:
+        if not is_identifier(name) or name in taken:
+            raise IntakeError("an output needs a name of its own, of letters, digits and _", name[:100])
+        taken.add(name)
+    if "full" not in parsed.variants:
+        raise IntakeError('there is no variant "full"', "variants")
     for name, indices in parsed.variants.items():
+        if not is_identifier(name):
+            raise IntakeError("a variant's name has letters, digits and _", name[:100])
         if not indices or len(set(indices)) != len(indices) or not all(0 <= i < len(parsed.outputs) for i in indices):
             raise IntakeError("a variant of outputs that are not there", name[:100])
     network = Network(

@@ -20,6 +20,8 @@ CLEAR_MEMORY = 1.05
 CLEAR_SIZE = 1.005
 # An interval for the agreement that lies below this share means that users will meet differences.
 AGREES = 0.99
+# Where there is no top-1: below this the error has more than a hundredth of the outputs' energy.
+FAITHFUL_DB = 20.0
 
 Effect = Literal["worse", "none", "better"]
 
@@ -98,7 +100,10 @@ def error_claim(paired: PairedError) -> Claim:
 def fidelity_claim(measured: Fidelity) -> Claim:
     """Without labels: how far the outputs are the original's. It says nothing of accuracy."""
     if measured.agreement is None:
-        return Claim("fidelity", "fidelity", "none", f"outputs differ from the original's at {measured.sqnr_db:.1f} dB")
+        text = f"outputs differ from the original's at {measured.sqnr_db:.1f} dB"
+        if measured.sqnr_db < FAITHFUL_DB:
+            return Claim("fidelity", "fidelity lost", "worse", f"outputs changed: {text}")
+        return Claim("fidelity", "fidelity", "none", text)
     share = measured.agreement
     text = f"top-1 as the original's on {share.value:.2%} (95 % {share.low:.2%}–{share.high:.2%}, {share.n:,} samples)"
     if share.high < AGREES:

@@ -24,7 +24,13 @@ Array = NDArray[np.generic]
 PAIRS = 3  # sessions of each file: where its buffers happen to lie makes a session a few percent faster or slower
 BLOCK = 10  # rounds that the bootstrap draws together: the machine's disturbances last longer than a round
 RESAMPLES = 1000
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64", "tensor(int32)": "int32"}
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class ChannelMap:
 
     layers: dict[str, Layer] = field(default_factory=dict)
     norms: dict[str, Ids] = field(default_factory=dict)
+    norm_parameters: dict[str, int] = field(default_factory=dict)  # of each channel of a norm
     classes: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # number → class representative
     frozen: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # by number
     frozen_by: dict[str, str] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from compression.pruning.channel_map import ChannelMap, Channels, Layer, Numbers
 
 ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.LeakyReLU,
-    nn.ELU, nn.Mish, nn.Softplus, nn.Dropout, nn.Identity,
+    nn.ELU, nn.Mish, nn.Softplus, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity,
 )  # fmt: skip
 SPATIAL = (
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
@@ -46,7 +46,11 @@ class _Tracer:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.graph = network.module.graph
-        self.modules = dict(network.module.named_modules())
+        self.modules = dict(network.module.named_modules(remove_duplicate=False))
+        self.names: dict[int, str] = {}  # a module's first name: it may be called by several
+        for path, module in self.modules.items():
+            self.names.setdefault(id(module), path)
+        self.tied = _tied(network.module)
         self.numbers = Numbers()
         self.values: dict[fx.Node, Channels | None] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
@@ -122,16 +126,20 @@ class _Tracer:
             # Channels elsewhere than on the last axis pass through; what it produces itself stays as it is.
             return value if value is not None and value.axis < rank - 1 else self._stop(node)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and value is not None and value.axis == 1:
-            return self._norm(str(node.target), value)
+            return self._norm(module, value)
         if isinstance(module, nn.PReLU) and value is not None and value.axis == 1:
-            return value if module.num_parameters == 1 else self._norm(str(node.target), value)
+            return value if module.num_parameters == 1 else self._norm(module, value)
         if isinstance(module, ELEMENTWISE):
             return value
         if isinstance(module, SPATIAL) and value is not None and value.axis == 1:
             return value
         return self._stop(node)
 
-    def _norm(self, name: str, value: Channels) -> Channels:
+    def _norm(self, module: nn.Module, value: Channels) -> Channels:
+        name = self.names[id(module)]
+        self.map.norm_parameters[name] = len(list(module.parameters()))
+        if name in self.tied:
+            self.numbers.freeze(value.ids, f"{name} shares its parameters with another layer")
         if name in self.map.norms:
             self.numbers.unite(self.map.norms[name], value.ids)
         self.map.norms[name] = value.ids
@@ -140,7 +148,7 @@ class _Tracer:
     def _layer(
         self, node: fx.Node, module: nn.Conv1d | nn.Conv2d | nn.Linear, value: Channels, kernel: int, axis: int
     ) -> Channels:
-        name = str(node.target)
+        name = self.names[id(module)]
         groups = 1 if isinstance(module, nn.Linear) else module.groups
         size = module.weight.shape[0]
         outputs = self.numbers.new(size) if name not in self.map.layers else self.map.layers[name].outputs
@@ -155,6 +163,11 @@ class _Tracer:
                     self.numbers.unite(by_group[0], row)
         shape = self.shapes[node]
         positions = math.prod(shape[1:]) // size
+        if name in self.map.layers:
+            positions += self.map.layers[name].positions
+        if name in self.tied:
+            for ids in (value.ids, outputs):
+                self.numbers.freeze(ids, f"{name} shares its weight with another layer")
         self.map.layers[name] = Layer(name, value.ids, outputs, groups, kernel, positions, module.bias is not None)
         return Channels(axis, outputs)
 
@@ -162,6 +175,9 @@ class _Tracer:
         handlers: dict[str, Callable[[fx.Node], Channels | None]] = {
             "cat": self._cat,
             "flatten": self._flatten,
+            "reshape": self._reshape,
+            "squeeze": self._ones,
+            "unsqueeze": self._ones,
             "mean": self._reduce,
             "sum": self._reduce,
             "constant_pad_nd": self._pad,
@@ -173,7 +189,7 @@ class _Tracer:
             return handlers[name](node)
         if name in BINARY_FUNCTIONS:
             return self._binary(node)
-        if name in UNARY_FUNCTIONS:
+        if name in UNARY_FUNCTIONS and node.all_input_nodes == [node.args[0]]:
             return self._source(node)
         return self._stop(node)
 
@@ -239,9 +255,28 @@ class _Tracer:
             return Channels(value.axis - (stop - start), value.ids)
         if start > value.axis:
             return value
-        if start != value.axis:
+        # Row-major: what lies before the channels repeats them as a block, what lies behind each one by itself.
+        block = np.repeat(value.ids, math.prod(shape[value.axis + 1 : stop + 1]))
+        return Channels(start, np.tile(block, math.prod(shape[start : value.axis])))
+
+    def _reshape(self, node: fx.Node) -> Channels | None:
+        """Only where axes of length one come or go, and the channels' length isn't written down."""
+        sizes: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
+        result = self._ones(node)
+        if result is None or not isinstance(sizes, Sequence) or sizes[result.axis] != -1:
             return self._stop(node)
-        return Channels(start, np.repeat(value.ids, math.prod(shape[start + 1 : stop + 1])))
+        return result
+
+    def _ones(self, node: fx.Node) -> Channels | None:
+        value, source = self._source(node), node.args[0]
+        if value is None or not isinstance(source, fx.Node):
+            return self._stop(node)
+        before, after = self.shapes[source], self.shapes[node]
+        kept = [axis for axis, size in enumerate(before) if size != 1]
+        places = [axis for axis, size in enumerate(after) if size != 1]
+        if [before[axis] for axis in kept] != [after[axis] for axis in places] or value.axis not in kept:
+            return self._stop(node)
+        return Channels(places[kept.index(value.axis)], value.ids)
 
     def _reduce(self, node: fx.Node) -> Channels | None:
         value, source = self._source(node), node.args[0]
@@ -280,6 +315,17 @@ class _Tracer:
         rank = len(self.shapes[node])
         one, other = _argument(node, 1, "dim0", 0) % rank, _argument(node, 2, "dim1", 1) % rank
         return Channels({one: other, other: one}.get(value.axis, value.axis), value.ids)
+
+
+def _tied(module: nn.Module) -> set[str]:
+    """Names of the modules of which a parameter belongs to another module too."""
+    owners: dict[int, set[int]] = {}
+    names: dict[int, str] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        names.setdefault(id(part), path)
+        for parameter in part.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(id(part))
+    return {names[part] for parts in owners.values() if len(parts) > 1 for part in parts}
 
 
 def _argument(node: fx.Node, place: int, name: str, default: int) -> int:

@@ -48,7 +48,7 @@ def zeroed(network: Network, channels: ChannelMap, removed: list[int]) -> Networ
     """A copy of `network`, of full width, in which the consumers of removed channels read zero from them."""
     kept = ~np.isin(channels.classes, removed)
     result = network.copy()
-    weights = dict(result.module.named_parameters())
+    weights = dict(result.module.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, layer in channels.layers.items():
             if layer.depthwise:
@@ -77,8 +77,8 @@ def _slice(
 ) -> None:
     for entry, cuts in entries.items():
         value = getattr(module, entry, None)
-        if value is None:
-            continue
+        if value is None or all(len(places) == value.shape[dim] for dim, places in cuts):
+            continue  # a tensor that stays whole also stays the same one as another layer's
         sliced = value.detach()
         for dim, places in cuts:
             sliced = sliced.index_select(dim, places)

@@ -1,4 +1,4 @@
-"""How much each channel matters: one score a class of channels, by four criteria.
+"""How much each channel matters: one score a class of channels, by three criteria.
 
 A class is what `ChannelMap.classes` unites: it is kept or removed as a whole. Scores of one criterion are comparable
 across layers; a lower score is removed first.
@@ -26,13 +26,15 @@ TAYLOR_SAMPLES = 2048
 TAYLOR_BATCH = 32
 
 
-def importance(network: Network, channels: ChannelMap, criterion: Criterion, context: Context) -> Scores:
-    """Scores indexed by class representative (other entries are zero)."""
+def importance(
+    network: Network, channels: ChannelMap, criterion: Criterion, context: Context, selected: set[str]
+) -> Scores:
+    """Scores indexed by class representative (other entries are zero). `selected` layers may lose channels."""
     if criterion == "taylor":
         return taylor(network, channels, context)
     if criterion == "magnitude":
         return magnitude(network, channels)
-    return batch_norm_scale(network, channels)
+    return batch_norm_scale(network, channels, selected)
 
 
 def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
@@ -45,7 +47,7 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
     """
     data = context.require_data("importance: taylor")
     module = network.copy().module.to(context.device)
-    weights = dict(module.named_parameters())
+    weights = dict(module.named_parameters(remove_duplicate=False))
     consumers = {name: layer for name, layer in channels.layers.items() if not layer.depthwise}
     total = np.zeros(len(channels.classes))
     batches = 0
@@ -69,7 +71,7 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
     """Group magnitude (Fang et al. 2023, DepGraph, p = 2): the mean, over all parameters that a class owns in
     different layers, of its squared L2 norm; divided by the mean over the classes that share the same producers."""
-    weights = dict(network.module.named_parameters())
+    weights = dict(network.module.named_parameters(remove_duplicate=False))
 
     def members() -> Iterator[tuple[Ids, Tensor]]:
         for name, layer in channels.layers.items():
@@ -84,16 +86,19 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
     return _normalised(_mean_of(members, channels), channels)
 
 
-def batch_norm_scale(network: Network, channels: ChannelMap) -> Scores:
-    """|γ| of the batch norms on a channel (Liu et al. 2017, Network Slimming), mean over them."""
-    weights = dict(network.module.named_parameters())
+def batch_norm_scale(network: Network, channels: ChannelMap, selected: set[str]) -> Scores:
+    """|γ| of the batch norms on a channel (Liu et al. 2017, Network Slimming), mean over them.
+
+    MethodError: a layer that may lose channels has none.
+    """
+    weights = dict(network.module.named_parameters(remove_duplicate=False))
     covered = np.zeros(len(channels.classes), dtype=bool)
     for name, ids in channels.norms.items():
         if f"{name}.weight" in weights:
             covered[channels.classes[ids]] = True
     for name, layer in channels.layers.items():
         open_classes = channels.classes[layer.outputs[~channels.frozen[layer.outputs]]]
-        if not bool(covered[open_classes].all()):
+        if name in selected and not bool(covered[open_classes].all()):
             raise MethodError("importance batch_norm needs a batch norm with a scale on every pruned layer", name)
 
     def members() -> Iterator[tuple[Ids, Tensor]]:

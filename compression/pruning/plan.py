@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +21,8 @@ Measure = Literal["macs", "parameters"]
 class _Width:
     """A set of interchangeable classes, least important first; `removed` of them are gone."""
 
-    names: tuple[str, ...]
     classes: list[int]
     unit: int  # classes removed at once
-    least: int  # classes that stay
     channels_each: int  # channels of each class in its first producer
     removed: int = 0
 
@@ -31,7 +30,7 @@ class _Width:
         left = len(self.classes) - self.removed
         surplus = (left * self.channels_each) % multiple_of // self.channels_each if multiple_of > 1 else 0
         count = surplus or self.unit
-        return self.classes[self.removed : self.removed + count] if left - count >= self.least else []
+        return self.classes[self.removed : self.removed + count] if left > count else []
 
 
 class CostModel:
@@ -44,6 +43,7 @@ class CostModel:
         self.inputs = {name: len(layer.inputs) for name, layer in channels.layers.items()}
         self.outputs = {name: len(layer.outputs) for name, layer in channels.layers.items()}
         self.norms = {name: len(ids) for name, ids in channels.norms.items()}
+        self.norm_parameters = channels.norm_parameters
         self.uses: dict[int, Counter[tuple[str, str]]] = {}
         for kind, entries in (
             ("inputs", {name: layer.inputs for name, layer in channels.layers.items()}),
@@ -62,7 +62,10 @@ class CostModel:
 
     def total(self) -> float:
         layers = sum(self.of_layer(layer, self.inputs[name], self.outputs[name]) for name, layer in self.layers.items())
-        return layers + self.elsewhere + (2 * sum(self.norms.values()) if self.measure == "parameters" else 0)
+        return layers + self.elsewhere + (self._of_norms(self.norms) if self.measure == "parameters" else 0)
+
+    def _of_norms(self, counts: Mapping[str, int]) -> int:
+        return sum(count * self.norm_parameters[name] for name, count in counts.items())
 
     def saving(self, block: list[int]) -> float:
         """What removing the classes of a block would save."""
@@ -73,8 +76,15 @@ class CostModel:
             after = self.of_layer(layer, inputs - lost["inputs", name], outputs - lost["outputs", name])
             saved += self.of_layer(layer, inputs, outputs) - after
         if self.measure == "parameters":
-            saved += 2 * sum(count for (kind, _), count in lost.items() if kind == "norms")
+            saved += self._of_norms({name: count for (kind, name), count in lost.items() if kind == "norms"})
         return saved
+
+    def leaves(self, block: list[int], floors: Mapping[str, int]) -> bool:
+        """Whether every layer keeps at least its floor of channels when the block is gone."""
+        lost = sum((self.uses[representative] for representative in block), Counter[tuple[str, str]]())
+        return all(
+            self.outputs[name] - count >= floors[name] for (kind, name), count in lost.items() if kind == "outputs"
+        )
 
     def remove(self, block: list[int]) -> None:
         counts = {"inputs": self.inputs, "outputs": self.outputs, "norms": self.norms}
@@ -91,24 +101,23 @@ def choose(
     *,
     by_saving: bool,
     selected: set[str],
-    max_layer_ratio: float,
+    floors: Mapping[str, int],
     multiple_of: int,
-    original_widths: dict[tuple[str, ...], int],
 ) -> list[int]:
     """Representatives of the classes to remove so that the cost falls to `target` or just below.
 
     `by_saving`: importance lost for each unit of cost won decides; else the mean importance of what is removed. Scores
-    that estimate a loss can be weighed against cost, norms can't. `selected` layers may lose channels; at most
-    `max_layer_ratio` of each of the `original_widths` goes.
+    that estimate a loss can be weighed against cost, norms can't. `selected` layers may lose channels;
+    each layer keeps at least `floors` of its outputs.
     Raises MethodError when the limits don't let the target be reached.
     """
-    widths = _widths(channels, scores, selected, max_layer_ratio, multiple_of, original_widths)
+    widths = _widths(channels, scores, selected, multiple_of)
     removed: list[int] = []
     while cost.total() > target:
         best: tuple[float, _Width, list[int]] | None = None
         for width in widths:
             block = width.next_block(multiple_of)
-            saved = cost.saving(block) if block else 0.0
+            saved = cost.saving(block) if block and cost.leaves(block, floors) else 0.0
             if saved <= 0:
                 continue
             price = float(scores[block].sum()) / (saved if by_saving else len(block))
@@ -131,9 +140,7 @@ def _widths(
     channels: ChannelMap,
     scores: Scores,
     selected: set[str],
-    max_layer_ratio: float,
     multiple_of: int,
-    original_widths: dict[tuple[str, ...], int],
 ) -> list[_Width]:
     widths = []
     for names, classes in dimensions(channels).items():
@@ -142,7 +149,6 @@ def _widths(
         first = channels.layers[names[0]]
         each = max(1, int(np.isin(channels.classes[first.outputs], classes).sum()) // len(classes))
         unit = max(1, math.ceil(multiple_of / each))
-        least = max(1, math.ceil(original_widths[names] * (1 - max_layer_ratio)))
         ordered = classes[np.argsort(scores[classes], kind="stable")].tolist()
-        widths.append(_Width(names, ordered, unit, least, each))
+        widths.append(_Width(ordered, unit, each))
     return widths

@@ -15,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from compression.checkpoint import Checkpoints
 from compression.context import Context
 from compression.data import Dataset
 from compression.device import mixed_precision
@@ -35,31 +34,43 @@ class Progress:
     step: int = 0
     best_epoch: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
+    top: float = 0.0  # the highest accuracy seen
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
-    network: Network, spec: Training, context: Context, *, stage: str, span: tuple[float, float] = (0.0, 1.0)
+    network: Network,
+    spec: Training,
+    context: Context,
+    *,
+    stage: str,
+    field: str = "/training",
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[Network, dict[str, Any]]:
     """A trained copy of `network`, and facts: the history by epoch and the epoch kept (0 = the weights it came with).
 
-    `stage` names its checkpoints, unique within the step; `span` is the part of the step's progress that this is.
+    `stage` names its checkpoints, unique within the step; `field` is where `spec` stands in the step's own;
+    `span` is the part of the step's progress that this is.
     """
     checkpoints = context.checkpoints
-    trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span).run())
+    try:
+        trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span).run())
+    except SpecError as error:
+        raise SpecError(error.message, f"{field}{error.where}") from error
     checkpoints.drop(f"{stage}-running")
     return trained
 
 
-def better(new: dict[str, float], best: dict[str, float], samples: int) -> bool:
-    """Whether `new` validation metrics replace the `best`. Accuracy on few samples is coarse: within one standard error
-    the lower loss decides, beyond it the accuracy."""
+def better(new: dict[str, float], best: dict[str, float], top: float, samples: int) -> bool:
+    """Whether `new` validation metrics replace the `best`; `top` is the highest accuracy seen, `new` included.
+
+    Accuracy on few samples is coarse: of those within one standard error of the top, the lowest loss is the best.
+    """
     if "accuracy" not in new:
         return new["score"] > best["score"]
-    share = best["accuracy"]
-    error = math.sqrt(max(share * (1 - share), 1 / samples) / samples)
-    if abs(new["accuracy"] - share) > error:
-        return new["accuracy"] > share
+    limit = top - math.sqrt(max(top * (1 - top), 1 / samples) / samples)
+    if new["accuracy"] < limit or best["accuracy"] < limit:
+        return new["accuracy"] >= limit
     return new["loss"] < best["loss"]
 
 
@@ -68,7 +79,7 @@ def loss_kind(spec: Training, labelled: bool) -> LossKind:
     if spec.loss == "auto":
         return "both" if labelled else "teacher"
     if spec.loss != "teacher" and not labelled:
-        raise SpecError(f"the loss {spec.loss!r} needs labels, and the data has none", "/training/loss")
+        raise SpecError(f"the loss {spec.loss!r} needs labels, and the data has none", "/loss")
     return spec.loss
 
 
@@ -99,6 +110,10 @@ class _Run:
             original.to("cpu")
         # A last batch of one sample has no variance for batch norm to divide by.
         samples = len(self.train_split)
+        if min(spec.batch_size, samples) == 1 and any(
+            isinstance(part, nn.BatchNorm1d) for part in self.module.modules()
+        ):
+            raise SpecError("batch norm needs batches of two samples or more", "/batch_size")
         self.steps_per_epoch = max(1, math.ceil((samples - (samples % spec.batch_size == 1)) / spec.batch_size))
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
@@ -163,9 +178,12 @@ class _Run:
         outputs = outputs_of(self.module, split, self.context.device)
         reference = None if self.reference is None else self.reference[-1]
         metrics = metrics_of(outputs[-1], split.labels, self.data.task, reference)
+        if not all(map(math.isfinite, metrics.values())):
+            raise MethodError(f"training diverged by epoch {epoch:g}: {metrics}; lower the learning rate", "loss")
         progress = self.progress
         progress.history.append({"epoch": epoch, **metrics})
-        if not progress.best or better(metrics, progress.best, len(split)):
+        progress.top = max(progress.top, metrics.get("accuracy", 0.0))
+        if not progress.best or better(metrics, progress.best, progress.top, len(split)):
             progress.best, progress.best_epoch = metrics, epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         shown = {name: value for name, value in metrics.items() if name != "score"}
@@ -195,7 +213,7 @@ class _Run:
         )
 
     def _resume(self) -> bool:
-        path = _saved(self.context.checkpoints, self.stage)
+        path = self.context.checkpoints.file(f"{self.stage}-running")
         if path is None:
             return False
         parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
@@ -212,10 +230,6 @@ class _Run:
             state.setdefault(int(index), {})[entry] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         return True
-
-
-def _saved(checkpoints: Checkpoints, stage: str) -> Path | None:
-    return checkpoints.file(f"{stage}-running")
 
 
 def _write_state(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:

@@ -104,6 +104,64 @@ class Padded(nn.Module):
         return self.head(torch.mean(x, (1, 2)))
 
 
+class Shared(nn.Module):
+    """One convolution called three times, a norm without parameters, and a PReLU for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.act, self.head = nn.BatchNorm2d(8, affine=False), nn.PReLU(8), nn.Linear(8 * 16, 5)
+        self.pool, self.drop = nn.MaxPool2d(2), nn.Dropout2d(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.stem(x)))
+        for _ in range(3):
+            x = self.again(x)
+        return self.head(torch.flatten(self.drop(self.pool(x)), 1))
+
+
+class Excited(nn.Module):
+    """Squeeze-and-excitation with linear layers and axes of length one put back, and a flatten of N × H × W × C."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down, self.up = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 4), nn.Linear(4, 8)
+        self.head = nn.Linear(8 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        gate = torch.sigmoid(self.up(torch.relu(self.down(torch.mean(x, [2, 3])))))
+        x = x * torch.unsqueeze(torch.unsqueeze(gate, -1), -1)
+        return self.head(torch.flatten(torch.permute(x, (0, 2, 3, 1)), 1))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight: neither may be cut alone, so both stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(1, 8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.right.weight = self.left.weight
+        self.middle, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.left(torch.flatten(self.stem(x), 1))
+        return self.head(self.middle(torch.relu(self.right(torch.relu(x)))))
+
+
+class Powers(nn.Module):
+    """A power of one tensor by another ties what this map doesn't follow: both stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.exponent, self.mix = nn.Conv2d(1, 6, 1), nn.Conv2d(1, 6, 1), nn.Conv2d(6, 6, 1)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.pow(torch.sigmoid(self.base(x)), torch.sigmoid(self.exponent(x)))
+        return self.head(torch.mean(self.mix(x), [2, 3]))
+
+
 ALL = {
     "chain": Chain,
     "residual": Residual,
@@ -111,4 +169,8 @@ ALL = {
     "depthwise": Depthwise,
     "chunk": ChunkThenCat,
     "padded": Padded,
+    "shared": Shared,
+    "excited": Excited,
+    "tied": Tied,
+    "powers": Powers,
 }

@@ -27,14 +27,14 @@ IMAGE = Signature((Input("image", (1, 4, 4)),))
 def load(tmp_path: Path, spec: DataSpec | None = None, signature: Signature = IMAGE, **arrays: Any) -> Dataset:
     path = tmp_path / "data.npz"
     np.savez(path, **arrays)
-    return load_dataset(path, signature, spec or DataSpec(), seed=0)
+    return load_dataset(path, signature, spec or DataSpec())
 
 
 def test_splits_are_made_by_class_and_seed(tmp_path: Path) -> None:
     x = np.arange(200 * 16, dtype=np.float32).reshape(200, 4, 4)
     y = np.repeat(np.arange(10, dtype=np.uint8), 20)
     data = load(tmp_path, x=x, y=y)
-    assert [len(part) for part in (data.train, data.validation, data.test)] == [160, 20, 20]
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [162, 18, 20]
     assert data.task == "classification"
     assert data.test.labels is not None
     assert torch.bincount(data.test.labels).tolist() == [2] * 10
@@ -48,7 +48,7 @@ def test_given_splits_are_kept_and_validation_comes_from_training(tmp_path: Path
     random = np.random.default_rng(0)
     train, test = random.normal(size=(50, 1, 4, 4)), random.normal(size=(8, 1, 4, 4))
     data = load(tmp_path, image_train=train, y_train=np.arange(50) % 2, x_test=test, y_test=np.array([0, 1] * 4))
-    assert (len(data.train), len(data.validation), len(data.test)) == (46, 4, 8)
+    assert (len(data.train), len(data.validation), len(data.test)) == (45, 5, 8)
     assert torch.equal(data.test.inputs["image"], torch.from_numpy(test.astype(np.float32)))
 
 
@@ -64,11 +64,12 @@ def test_preprocessing_is_applied_as_declared(tmp_path: Path) -> None:
 def test_safetensors_and_regression(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     save_file({"x": np.ones((40, 16), np.float32), "y": np.arange(40, dtype=np.float32)}, path)
-    data = load_dataset(path, IMAGE, DataSpec(), seed=0)
+    data = load_dataset(path, IMAGE, DataSpec())
     assert data.task == "regression"
     assert data.train.inputs["image"].shape == (32, 1, 4, 4)
+    check_labels(data, {"out": torch.zeros(2, 1)})
     with pytest.raises(DataError, match="1 values"):
-        check_labels(data, 3)
+        check_labels(data, {"out": torch.zeros(2, 3)})
 
 
 X = np.ones((20, 1, 4, 4), np.float32)
@@ -86,6 +87,8 @@ X = np.ones((20, 1, 4, 4), np.float32)
         ({"x": X, "y": -np.arange(20)}, "y", "negative"),
         ({"x": X, "y": np.zeros(20, int)}, "y", "same class"),
         ({"x": X, "y": np.ones((20, 2), int)}, "y", "one axis"),
+        ({"x": X, "y": np.float32(3)}, "y", "sample axis"),
+        ({"x": X, "y": np.full(20, 2**63, np.uint64)}, "y", "above"),
         ({"x": X * np.nan}, "image", "NaN"),
         ({"x": np.array(["a"] * 20)}, "x", "numbers"),
         ({"x": X[:0]}, "x", "no samples"),
@@ -101,9 +104,32 @@ def test_faults_name_the_array(tmp_path: Path, arrays: dict[str, Any], where: st
 
 def test_labels_beyond_the_outputs_are_refused(tmp_path: Path) -> None:
     data = load(tmp_path, x=np.ones((40, 4, 4), np.float32), y=np.arange(40) % 4)
-    check_labels(data, 4)
+    check_labels(data, {"out": torch.zeros(2, 4)})
     with pytest.raises(DataError, match="out of range"):
-        check_labels(data, 3)
+        check_labels(data, {"out": torch.zeros(2, 3)})
+    with pytest.raises(DataError, match="N × 4 × 1 × 1"):
+        check_labels(data, {"out": torch.zeros(2, 4, 1, 1)})
+
+
+def test_small_classes_reach_the_test_split_together(tmp_path: Path) -> None:
+    data = load(tmp_path, x=np.ones((400, 4, 4), np.float32), y=np.arange(400) % 100)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [324, 36, 40]
+
+
+def test_an_input_called_y_is_given_as_x(tmp_path: Path) -> None:
+    signature = Signature((Input("y", (1, 4, 4)),))
+    data = load(tmp_path, signature=signature, x=np.ones((40, 4, 4), np.float32), y=np.arange(40) % 4)
+    assert data.task == "classification"
+    assert data.train.inputs["y"].shape[1:] == (1, 4, 4)
+    with pytest.raises(DataError, match="rename"):
+        load(tmp_path, signature=Signature((Input("y", (4,)), Input("x", (4,)))), x=X, y=X)
+
+
+def test_the_jobs_seed_has_no_part_in_the_splits(tmp_path: Path) -> None:
+    x = np.arange(200 * 16, dtype=np.float32).reshape(200, 4, 4)
+    one = load(tmp_path, x=x).test.inputs["image"]
+    assert torch.equal(one, load(tmp_path, x=x).test.inputs["image"])
+    assert not torch.equal(one, load(tmp_path, DataSpec(split_seed=1), x=x).test.inputs["image"])
 
 
 def npy(header: bytes, data: bytes = b"") -> bytes:
@@ -120,10 +146,11 @@ def npy(header: bytes, data: bytes = b"") -> bytes:
         npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", b"\0" * 4),
         npy(b"__import__('os').system('true')"),
         npy(b"{" * 5000),
+        npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"1, " * 70 + b"), }", b"\0" * 4),
         b"\x93NUMPY\x09\x00" + b"\0" * 40,
         b"",
     ],
-    ids=["overflow", "negative", "pickle", "record", "expression", "nesting", "version", "empty"],
+    ids=["overflow", "negative", "pickle", "record", "expression", "nesting", "dimensions", "version", "empty"],
 )
 def test_lying_headers_are_refused(tmp_path: Path, member: bytes) -> None:
     path = tmp_path / "bad.npz"

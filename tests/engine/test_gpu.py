@@ -69,7 +69,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     spec = Training(epochs=2, learning_rate=0.02)
     undisturbed, _ = train(network, spec, context_for(tmp_path / "a", network, "cuda"), stage="s")
     with pytest.raises(Killed):
-        train(network, spec, context_for(tmp_path / "b", network, "cuda", KillingReporter(5)), stage="s")
+        train(
+            network,
+            spec,
+            context_for(tmp_path / "b", network, "cuda", KillingReporter(5)),
+            stage="s",
+            field="/training",
+        )
     resumed, _ = train(network, spec, context_for(tmp_path / "b", network, "cuda"), stage="s")
     for name, value in state(undisturbed).items():
         assert torch.equal(value, state(resumed)[name]), name

@@ -14,7 +14,7 @@ from compression.events import Reporter
 from compression.intake.weights import save_network
 from compression.measure.cost import cost_of
 from compression.network import Network
-from compression.pipeline import Job, compress
+from compression.pipeline import Job, compress, load
 from compression.registry import methods
 from compression.spec import parse_job
 from compression.zoo.catalog import ARCHITECTURES, zoo_network
@@ -72,7 +72,8 @@ def test_method_on_architecture(method: str, architecture: str, tmp_path: Path) 
         data=data_for(network, tmp_path / "d.npz"),
         out=tmp_path,
     )
-    outcome = compress(job, Reporter(io.StringIO()))
+    reporter = Reporter(io.StringIO())
+    outcome = compress(job, load(job, reporter), reporter)
     before, after = cost_of(network), cost_of(outcome.network)
     record = outcome.steps[0]
     assert record["after"]["macs"] == after.macs
@@ -90,7 +91,8 @@ def test_every_criterion_runs_without_labels(criterion: str, tmp_path: Path) -> 
     step = {"method": "prune.structured", "parameters_ratio": 0.7, "rounds": 1, "importance": criterion}
     spec = parse_job({"steps": [step]})
     job = Job(spec=spec, model=tmp_path / "m.safetensors", data=tmp_path / "d.npz", out=tmp_path)
-    outcome = compress(job, Reporter(io.StringIO()))
+    reporter = Reporter(io.StringIO())
+    outcome = compress(job, load(job, reporter), reporter)
     assert cost_of(outcome.network).parameters <= 0.7 * cost_of(network).parameters
     assert outcome.steps[0]["facts"]["rounds"][0]["training"]["loss"] == "teacher"
 

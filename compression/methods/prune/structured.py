@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from compression.context import Context
     from compression.network import Network
     from compression.pruning.channel_map import ChannelMap
+    from compression.pruning.importance import Scores
 
 
 class PruneStructured(StepSpec):
@@ -63,10 +65,12 @@ def check(network: Network) -> Verdict:
 
 
 def apply(network: Network, spec: PruneStructured, context: Context) -> StepResult:
+    import numpy as np
+
     from compression.measure.cost import cost_of
     from compression.pruning.channels import map_channels
     from compression.pruning.cut import cut
-    from compression.pruning.importance import dimensions, importance
+    from compression.pruning.importance import importance
     from compression.pruning.plan import CostModel, choose
     from compression.training.loop import train
 
@@ -75,24 +79,32 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
     assert ratio is not None  # noqa: S101 - the validator of the spec holds this
     start = map_channels(network)
     selected = _selected(network, spec, start)
-    original_widths = {names: len(classes) for names, classes in dimensions(start).items()}
+    floors = {
+        name: max(1, math.ceil(len(layer.outputs) * (1 - spec.max_layer_ratio))) for name, layer in start.layers.items()
+    }
     before = getattr(cost_of(network), measure)
 
-    def cut_once(current: Network, target: float) -> tuple[Network, dict[str, Any]]:
-        channels = map_channels(current)
+    def removable(current: Network, channels: ChannelMap, scores: Scores, target: float) -> list[int]:
         model = CostModel(channels, measure, elsewhere=0)
         model.elsewhere = int(getattr(cost_of(current), measure) - model.total())
-        removed = choose(
+        return choose(
             channels,
-            importance(current, channels, spec.importance, context),
+            scores,
             model,
             target,
             by_saving=spec.importance == "taylor",
             selected=selected,
-            max_layer_ratio=spec.max_layer_ratio,
+            floors=floors,
             multiple_of=spec.multiple_of,
-            original_widths=original_widths,
         )
+
+    # A target out of reach is refused now, not after all but the last round.
+    removable(network, start, np.zeros(len(start.classes)), before * ratio)
+
+    def cut_once(current: Network, target: float) -> tuple[Network, dict[str, Any]]:
+        channels = map_channels(current)
+        scores = importance(current, channels, spec.importance, context, selected)
+        removed = removable(current, channels, scores, target)
         record = {"step": "prune.structured", "importance": spec.importance, "removed": len(removed)}
         smaller = cut(current, channels, removed, reason=record)
         return smaller, {"removed": len(removed), measure: getattr(cost_of(smaller), measure)}
@@ -106,7 +118,7 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
         current, facts = context.checkpoints.stage(f"{stage}-cut", lambda: cut_once(source, target))  # noqa: B023
         if spec.finetune is not None:
             span = ((number - 1) / spec.rounds, number / spec.rounds)
-            current, training = train(current, spec.finetune, context, stage=stage, span=span)
+            current, training = train(current, spec.finetune, context, stage=stage, field="/finetune", span=span)
             facts = {**facts, "training": training}
         rounds.append({"round": number, **facts})
         context.progress(number / spec.rounds, f"round {number} of {spec.rounds}")

@@ -63,10 +63,9 @@ def test_batch_norm_scale_equals_torch_pruning() -> None:
     network = network_of(Chain(), 1, 8, 8)
     channels = map_channels(network).layers["conv1"]
     with pytest.raises(MethodError, match="hidden"):
-        batch_norm_scale(network, map_channels(network))  # the linear layer has no norm
+        batch_norm_scale(network, map_channels(network), {"conv1", "hidden"})  # the linear layer has no norm
     full = map_channels(network)
-    full.frozen[full.layers["hidden"].outputs] = True
-    ours = batch_norm_scale(network, full)[full.classes[channels.outputs]]
+    ours = batch_norm_scale(network, full, {"conv1", "conv2"})[full.classes[channels.outputs]]
     theirs = scores_by_torch_pruning(
         network, tp.importance.BNScaleImportance(group_reduction="mean", normalizer=None), "conv1"
     )

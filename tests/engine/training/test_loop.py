@@ -15,7 +15,7 @@ from compression.data import Dataset, Split
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
 from compression.network import Codebook, Mask, Network
-from compression.training.loop import train
+from compression.training.loop import better, train
 from compression.training.losses import label_loss, soft_label_loss
 from compression.training.spec import Training
 from tests.engine.nets import Chain, network_of
@@ -135,7 +135,12 @@ def test_divergence_and_missing_labels_are_named(tmp_path: Path) -> None:
             stage="a",
         )
     with pytest.raises(SpecError, match="labels"):
-        train(network, Training(loss="labels"), context_for(tmp_path / "b", network, labelled=False), stage="a")
+        train(
+            network,
+            Training(loss="labels"),
+            context_for(tmp_path / "b", network, labelled=False),
+            stage="a",
+        )
 
 
 def test_without_labels_it_comes_back_to_the_original(tmp_path: Path) -> None:
@@ -174,3 +179,19 @@ def test_soft_labels_follow_hinton() -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
     picked = -torch.log_softmax(student, 1)[torch.arange(6), labels].mean()
     assert float(label_loss(student, labels, "classification")) == pytest.approx(float(picked), rel=1e-6)
+
+
+def test_of_those_within_a_standard_error_of_the_top_the_lowest_loss_is_kept() -> None:
+    def metrics(accuracy: float, loss: float) -> dict[str, float]:
+        return {"score": accuracy, "accuracy": accuracy, "loss": loss}
+
+    best = metrics(0.95, 0.30)
+    assert better(metrics(0.945, 0.25), best, 0.95, 1000)
+    assert not better(metrics(0.945, 0.35), best, 0.95, 1000)
+    assert not better(metrics(0.90, 0.10), best, 0.95, 1000)
+    assert better(metrics(0.97, 0.40), best, 0.97, 1000)
+    best, top = metrics(0.95, 0.30), 0.95
+    for step in range(1, 60):  # a chain of small losses doesn't carry the accuracy away
+        new = metrics(0.95 - 0.005 * step, 0.30 - 0.002 * step)
+        best = new if better(new, best, top, 1000) else best
+    assert best["accuracy"] >= 0.94

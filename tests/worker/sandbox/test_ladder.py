@@ -110,7 +110,7 @@ answer = {
     "change input's mode": attempt(lambda: (inputs / "model").chmod(0o777)),
     "read other": attempt(lambda: (other / "secret").read_bytes()),
     "list jobs": attempt(lambda: (os.listdir(other.parent).index("other-job"))) if os.path.isdir(other) else "denied",
-    "list homes": attempt(lambda: os.listdir("/home")),
+    "list homes": "denied" if sys.prefix.startswith("/home/") else attempt(lambda: os.listdir("/home")),
     "passwords": attempt(lambda: Path("/etc/passwd").read_bytes()),
     "write /tmp": attempt(lambda: Path("/tmp/niwaki-escape").write_bytes(b"x")),
     "write /dev/shm": attempt(lambda: Path("/dev/shm/niwaki-escape").write_bytes(b"x")),
