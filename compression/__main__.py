@@ -25,6 +25,9 @@ MAX_SPEC_BYTES = 1 << 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    os.environ.setdefault(
+        "ORT_DISABLE_TELEMETRY", "1"
+    )  # ONNX Runtime would send usage data, and complain where it can't
     if options.watch_stdin:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     events = _private_stdout() if options.json else sys.stdout

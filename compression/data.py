@@ -169,7 +169,13 @@ def _labels(stored: Array) -> Tensor:
     values = torch.from_numpy(stored.astype(np.float32))
     if not bool(torch.isfinite(values).all()):
         raise DataError("the array holds NaN or infinite values", "y")
+    if values.dim() == 2 and values.shape[1] > 1 and _one_hot(values):
+        raise DataError("the labels are one-hot: give class indices, y.argmax(1), as integers", "y")
     return values
+
+
+def _one_hot(values: Tensor) -> bool:
+    return bool((((values == 0) | (values == 1)).all(1) & (values.sum(1) == 1)).all())
 
 
 def _complete(parts: dict[str, Split], spec: DataSpec, task: Task | None) -> Dataset:

@@ -92,7 +92,7 @@ def _how_measured(report: Report) -> str:
     return (
         f"Measured on {report.measured_on}; in ONNX Runtime on one thread, both files in turn in one process, on "
         f"{samples}. Parameters and MACs are the network's at batch 1. Intervals hold for 95 %: Wilson's for a share, "
-        "Newcombe's for a paired difference of shares, a block bootstrap for the ratio of latencies."
+        "Newcombe's for a paired difference of shares, Student's for the ratio of latencies (over pairs of sessions)."
     )
 
 

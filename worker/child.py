@@ -179,7 +179,9 @@ class Child:
         if any(text in tail for text in OUT_OF_MEMORY):
             return self._error("out-of-memory", memory)
         if number == signal.SIGKILL:
-            return self._error("out-of-memory", memory + ": the kernel killed it")
+            return self._error(
+                "killed", "the engine's process was killed from outside: the machine ran out of memory, most likely"
+            )
         if number == signal.SIGXCPU:
             return self._error("time-limit", f"it used up its {self._box.limits.cpu_seconds} s of processor time")
         if 0 < number < signal.NSIG:

@@ -80,9 +80,12 @@ def serve(settings: Settings) -> int:
     if not settings.on_loopback:
         print("niwaki: the embedded service has no access control: host must be a loopback address", file=sys.stderr)
         return 2
+    port = settings.port or _free_port(settings.host)
+    if _in_use(settings.host, port):
+        print(f"niwaki: port {port} of {settings.host} is in use: set NIWAKI_PORT", file=sys.stderr)
+        return 2
     choose(settings)
     migrate(settings)
-    port = settings.port or _free_port(settings.host)
     services = _services(settings, port)
     wanted = True
 
@@ -124,6 +127,14 @@ def _services(settings: Settings, port: int) -> list[Service]:
 def _free_port(host: str) -> int:
     with socket.create_server((host, 0)) as server:
         return int(server.getsockname()[1])
+
+
+def _in_use(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port)):
+            return False
+    except OSError:
+        return True
 
 
 def _ready(host: str, port: int) -> bool:

@@ -31,10 +31,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Classification:
-    """`top5` from ten classes up."""
+    """`top5` from ten classes up. `chance`: the share of the commonest label, which guessing reaches."""
 
     top1: Share
     top5: Share | None
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def classification(logits: Array, labels: Array) -> Classification:
     if classes >= TOP5_FROM_CLASSES:
         best = np.argpartition(scores, classes - 5, axis=1)[:, -5:]
         top5 = share(int((best == wanted[:, None]).any(1).sum()), n)
-    return Classification(top1, top5)
+    return Classification(top1, top5, float(np.unique(wanted, return_counts=True)[1].max() / n))
 
 
 def compare_classification(original: Array, compressed: Array, labels: Array) -> PairedAccuracy:

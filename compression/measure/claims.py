@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError
+from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError, Share
 from compression.measure.runtime import Comparison
 
 # Two sessions of one and the same file differ by up to this: buffers lie differently (seen: 0.1 to 2 %).
@@ -28,9 +28,9 @@ Effect = Literal["worse", "none", "better"]
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject`: size, latency, memory, accuracy, error or fidelity. `verdict` is one of the words "smaller", "larger",
+    """`subject`: baseline, size, latency, memory, accuracy, error or fidelity. `verdict` is one of "smaller", "larger",
     "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown", "fidelity",
-    "fidelity lost", "no gain". `text` is the sentence with its figures."""
+    "fidelity lost", "no gain", "not measured", "at chance". `text` is the sentence with its figures."""
 
     subject: str
     verdict: str
@@ -91,10 +91,10 @@ def error_claim(paired: PairedError) -> Claim:
         )
     figures = f"{paired.difference:+.4g}, 95 % {paired.low:+.4g} to {paired.high:+.4g}, {paired.n:,} samples"
     if paired.low > 0:
-        return Claim("error", "accuracy lost", "worse", f"accuracy lost: mean squared error {figures}")
+        return Claim("error", "accuracy lost", "worse", f"mean squared error rose: {figures}")
     if paired.high < 0:
-        return Claim("error", "accuracy gained", "better", f"accuracy gained: mean squared error {figures}")
-    return Claim("error", "no loss shown", "none", f"no loss of accuracy shown: mean squared error {figures}")
+        return Claim("error", "accuracy gained", "better", f"mean squared error fell: {figures}")
+    return Claim("error", "no loss shown", "none", f"no change of the mean squared error shown: {figures}")
 
 
 def fidelity_claim(measured: Fidelity) -> Claim:
@@ -109,6 +109,23 @@ def fidelity_claim(measured: Fidelity) -> Claim:
     if share.high < AGREES:
         return Claim("fidelity", "fidelity lost", "worse", f"outputs changed: {text}")
     return Claim("fidelity", "fidelity", "none", text)
+
+
+def unmeasured_claim() -> Claim:
+    text = "what it costs in accuracy is not known: there was no data to measure it on"
+    return Claim("accuracy", "not measured", "worse", text)
+
+
+def baseline_claims(original: Share, chance: float) -> list[Claim]:
+    """A warning where the original itself does no better than guessing: then a comparison says nothing."""
+    # Within its interval of guessing, and less than a tenth of the way from there to being always right.
+    if original.low > chance or original.value - chance >= 0.1 * (1 - chance):
+        return []
+    text = (
+        f"the original itself is right on {original.value:.2%} of {original.n:,} samples, no better than always "
+        f"guessing the commonest ({chance:.2%}): check the preprocessing and the labels"
+    )
+    return [Claim("baseline", "at chance", "worse", text)]
 
 
 def worst_first(claims: Sequence[Claim]) -> list[Claim]:

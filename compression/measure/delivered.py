@@ -26,10 +26,12 @@ from compression.measure.accuracy import (
 from compression.measure.claims import (
     Claim,
     accuracy_claim,
+    baseline_claims,
     error_claim,
     fidelity_claim,
     latency_claim,
     memory_claim,
+    unmeasured_claim,
 )
 from compression.measure.footprint import peak_bytes
 from compression.measure.runtime import (
@@ -81,9 +83,12 @@ class Delivered:
         return asdict(self)
 
     def claims(self) -> list[Claim]:
-        claims = []
+        claims = [] if self.quality is not None else [unmeasured_claim()]
         if self.quality is not None:
             paired = self.quality.paired
+            original = self.quality.original
+            if isinstance(original, Classification):
+                claims += baseline_claims(original.top1, original.chance)
             if isinstance(paired, PairedAccuracy):
                 claims.append(accuracy_claim(paired))
             elif isinstance(paired, PairedError):

@@ -99,6 +99,7 @@ def environment(folder: Path, threads: int, device: str = "cpu") -> dict[str, st
         "CUDA_VISIBLE_DEVICES": _visible(device),
         "PYTHONPATH": str(PACKAGES),
         "PYTHONSAFEPATH": "1",  # a file in the job's folder is never imported
+        "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -3,6 +3,7 @@ import pytest
 from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError, newcombe, share
 from compression.measure.claims import (
     accuracy_claim,
+    baseline_claims,
     error_claim,
     fidelity_claim,
     headline,
@@ -101,3 +102,11 @@ def test_headline_names_each_verdict_once():
     claims = [size_claim("onnx", 2000, 1000), size_claim("pt2", 4000, 1000), latency_claim(latency(2, 1.9, 2.1))]
     assert headline(claims).count("smaller") == 1
     assert headline(claims).index("2.00× smaller") < headline(claims).index("faster")
+
+
+def test_an_original_at_chance_is_told_first():
+    guessing = baseline_claims(share(62, 240), 0.26)
+    assert guessing[0].effect == "worse"
+    assert "preprocessing" in guessing[0].text
+    assert baseline_claims(share(200, 240), 0.26) == []
+    assert baseline_claims(share(240, 240), 1.0) == []

@@ -68,7 +68,8 @@ def test_without_labels(files: tuple[Path, Path]):
 def test_without_data(files: tuple[Path, Path]):
     found = measure_delivered(*files, None, None, seconds=0.1)
     assert found.quality is None
-    assert {claim.subject for claim in found.claims()} == {"latency", "memory"}
+    assert {claim.subject for claim in found.claims()} == {"accuracy", "latency", "memory"}
+    assert found.claims()[0].verdict == "not measured"
 
 
 def test_infinite_outputs(files: tuple[Path, Path]):
