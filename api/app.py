@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from api import translation
 from api.artifacts import routes as artifacts
@@ -49,6 +49,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     described = document(app)
     app.openapi = lambda: described  # type: ignore[method-assign] # FastAPI's own way to replace it
     page = render(described)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

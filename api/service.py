@@ -12,8 +12,9 @@ from starlette.background import BackgroundTask
 
 from api.events.watch import Watch
 from store.database import Database, open_database
-from store.doorbell import Ring, open_doorbell, ring
+from store.doorbell import Ring, job_rings, open_doorbell, ring
 from store.objects import Objects, open_objects
+from store.roster import served_queues
 from store.settings import Settings
 
 
@@ -28,6 +29,11 @@ class Service:
     def ring_later(self, rings: Iterable[Ring]) -> BackgroundTask:
         """Rings once the answer is out: what it tells of is committed, and a broker that is away delays nobody."""
         return BackgroundTask(ring, self.doorbell, list(rings))
+
+    def ring_for_job(self, id_: str, device: str) -> BackgroundTask:
+        with self.database.read() as connection:
+            served = served_queues(connection, self.settings.worker_seconds)
+        return self.ring_later(job_rings(id_, device, served))
 
     def close(self) -> None:
         self.database.close()

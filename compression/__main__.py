@@ -13,7 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeGuard, get_args
+
+from pydantic import BaseModel
 
 from compression.errors import NiwakiError, Refusal, SpecError
 from compression.events import Reporter
@@ -97,9 +99,24 @@ def _methods(options: argparse.Namespace, reporter: Reporter) -> None:
         return
     for name, method in methods().items():
         print(f"{name}\n    {method.summary}")
-        for field, info in method.spec.model_fields.items():
-            if field != "method":
-                print(f"    {field}: {info.description or info.annotation}")
+        _print_fields(method.spec, indent=4)
+
+
+def _print_fields(model: type[BaseModel], indent: int) -> None:
+    """Name, default and description of each field; the fields of a block below it."""
+    for name, info in model.model_fields.items():
+        if name == "method":
+            continue
+        block = next((part for part in (info.annotation, *get_args(info.annotation)) if _is_block(part)), None)
+        default = "" if info.is_required() or block else f" (default {info.get_default(call_default_factory=True)})"
+        described = info.description or (block.__doc__ or "").splitlines()[0] if block else info.description
+        print(f"{' ' * indent}{name}{default}: {described}")
+        if block is not None:
+            _print_fields(block, indent + 4)
+
+
+def _is_block(part: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(part, type) and issubclass(part, BaseModel)
 
 
 def _run(options: argparse.Namespace, reporter: Reporter) -> None:

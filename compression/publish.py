@@ -93,5 +93,5 @@ def _measure(outcome: Outcome, before: Path, after: Path, seconds: float) -> Del
 
 def _fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return folder

@@ -6,7 +6,7 @@ Nothing depends on its arrival: it is acknowledged on receipt, and whatever gets
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,12 @@ class Ring:
     arguments: tuple[str, ...]
 
 
-def job_rings(id_: str, device: str) -> list[Ring]:
-    """For a job that wants `device`; "auto" rings on both queues, and the claim decides."""
-    queues: tuple[QueueName, ...] = ("cpu", "gpu") if device == "auto" else ("gpu",) if device == "gpu" else ("cpu",)
+def job_rings(id_: str, device: str, served: Collection[str]) -> list[Ring]:
+    """For a job that wants `device`. "auto" rings on every queue that a worker serves, and the claim decides; where
+    none is `served`, on both: whoever comes first. Messages that nobody ever takes would pile up."""
+    both: tuple[QueueName, ...] = ("cpu", "gpu")
+    wanted = both if device == "auto" else both[1:] if device == "gpu" else both[:1]
+    queues = [queue for queue in wanted if queue in served] or wanted
     return [Ring(queue, RUN_JOB, (id_,)) for queue in queues]
 
 

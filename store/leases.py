@@ -109,6 +109,13 @@ def claim_upload(
     return None if row is None else Lease(kind, id_, row.attempt, worker, row.workspace_id)
 
 
+def let_go(database: Database, lease: Lease) -> None:
+    """An orderly end in the middle of a job: the lease runs out now, so that the next sweep queues the job again, and
+    the attempt isn't counted. Raises LeaseLost."""
+    with database.write() as connection:
+        fenced(connection, lease, lease_until=from_now(-1), max_attempts=job.c.max_attempts + 1)
+
+
 def renew(database: Database, lease: Lease, lease_seconds: float) -> bool:
     """Puts the lease's end off to `lease_seconds` from now; tells whether the job is to be canceled.
 

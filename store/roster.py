@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import RowMapping, delete, select
+from sqlalchemy import Connection, RowMapping, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import from_now, now
@@ -31,6 +31,12 @@ def sign_in(database: Database, name: str, queues: Sequence[str], device: str, s
 def sign_out(database: Database, name: str) -> None:
     with database.write() as connection:
         connection.execute(delete(worker).where(worker.c.name == name))
+
+
+def served_queues(connection: Connection, seconds: float) -> frozenset[str]:
+    """The queues that a worker seen within the last `seconds` takes from."""
+    seen = connection.execute(select(worker.c.queues).where(worker.c.seen_at >= from_now(-seconds)))
+    return frozenset(queue for queues in seen.scalars() for queue in queues)
 
 
 def present(database: Database, seconds: float) -> Sequence[RowMapping]:

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def worker_seconds(self) -> float:
+        """A worker that has missed three sweeps isn't counted as present."""
+        return 3 * self.sweep_seconds
+
+    @property
     def on_loopback(self) -> bool:
         """Whether the API can be reached from this machine alone."""
         if self.host == "localhost":

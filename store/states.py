@@ -2,7 +2,7 @@
 
 queued → running → succeeded | failed | canceled
 queued → canceled            canceled before anyone took it
-running → queued             by the sweeper alone, when a lease ran out
+running → queued             by the sweeper alone, when a lease ran out or was let go
 running → running            a worker takes over an expired lease; also counts as an attempt
 
 inspecting → ready | rejected

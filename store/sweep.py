@@ -11,6 +11,7 @@ from store.clock import from_now, now
 from store.database import Database
 from store.doorbell import Ring, job_rings, upload_ring
 from store.leases import UPLOADS, UploadKind
+from store.roster import served_queues
 from store.settings import Settings
 from store.states import Action, JobState, UploadState
 from store.tables import event, job
@@ -82,7 +83,8 @@ def _waiting_jobs(connection: Connection, settings: Settings) -> list[Ring]:
         .values(rung_at=now())
         .returning(job.c.id, job.c.device)
     ).all()
-    return [ring for row in rows for ring in job_rings(row.id, row.device)]
+    served = served_queues(connection, settings.worker_seconds)
+    return [ring for row in rows for ring in job_rings(row.id, row.device, served)]
 
 
 def _reject_lost_uploads(connection: Connection, kind: UploadKind, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import DBAPIError
 
 from store import jobs, outcomes
-from store.leases import Device, Lease, LeaseLost, claim_job
+from store.leases import Device, Lease, LeaseLost, claim_job, let_go
 from store.objects import ObjectsAway, ObjectsError
 from store.outcomes import NewArtifact
 from worker import artifacts, checkpoints, inputs
@@ -77,6 +77,8 @@ class _Attempt:
         database, lease = self.worker.database, self.lease
         if outcome in ("lease-lost", "shutdown"):
             log.warning("%s: attempt %d ends: %s", lease.id, lease.attempt, outcome)
+            if outcome == "shutdown":
+                let_go(database, lease)
             return
         self.journal.flush()
         if isinstance(outcome, Made):

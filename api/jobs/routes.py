@@ -21,7 +21,6 @@ from api.paging import PageQuery, page
 from api.problems import documented
 from api.service import InService, Service
 from store import jobs
-from store.doorbell import job_rings
 from store.jobs import NewJob, Submitted
 from store.states import FINISHED, JobState
 from store.tables import job
@@ -97,7 +96,7 @@ def submit_job(
     if dry_run:
         return answer(predict(order))
     made = _queue(service, order, key=idempotency_key)
-    rings = service.ring_later(job_rings(made.id, order.spec.device)) if made.created else None
+    rings = service.ring_for_job(made.id, order.spec.device) if made.created else None
     return _accepted(service, made.id, rings)
 
 
@@ -195,7 +194,7 @@ def retry_job(service: InService, job_id: JobId) -> Response:
         raise problems.JobNotFinished(f"{job_id} is {row['state']}: cancel it first, or wait")
     order = check(service.database, row["spec"])
     made = _queue(service, order, retry_of=job_id)
-    return _accepted(service, made.id, service.ring_later(job_rings(made.id, order.spec.device)))
+    return _accepted(service, made.id, service.ring_for_job(made.id, order.spec.device))
 
 
 @router.delete(

@@ -26,7 +26,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(path)
         except _ZIP_ERRORS as error:
-            raise IntakeError(f"not a sound zip file: {error}", path.name) from error
+            raise IntakeError(f"the file is damaged or cut short ({error}): upload it again", path.name) from error
         try:
             self._members = _members(self._zip.infolist(), path.stat().st_size)
         except IntakeError:

@@ -53,6 +53,8 @@ def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if not any(member.filename.endswith(".npy") for member in members):
+                raise DataError("an archive without arrays; if it is a model, upload it as one", path.name)
             if len(members) > MAX_ARRAYS:
                 raise DataError(f"more than {MAX_ARRAYS} arrays", path.name)
             if sum(member.file_size for member in members) > MAX_BYTES:
@@ -78,7 +80,7 @@ def _read_npy(file: IO[bytes], name: str, size: int) -> Array:
         raise DataError("the array is cut short", name)
     header = _HEADER.fullmatch(file.read(min(struct.unpack(lengths[prefix], packed)[0], MAX_HEADER)))
     if header is None:
-        raise DataError("not the header of an array of numbers or booleans", name)
+        raise DataError("not an array of numbers or booleans (objects and strings are not read)", name)
     dtype, fortran = np.dtype(header["type"].decode()), header["fortran"] == b"True"
     shape = tuple(int(extent) for extent in header["shape"].replace(b" ", b"").split(b",") if extent)
     expected = math.prod(int(extent) for extent in shape) * dtype.itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network:
 def _refuse_other_zips(path: Path) -> None:
     with path.open("rb") as stream:
         first = stream.read(512)
+    if re.match(rb"PK\x03\x04.{26}[^/]{1,200}\.npy", first, re.DOTALL):
+        raise IntakeError(
+            "this is a data file (.npz), not a model: upload it as a dataset", path.name, "model-unsupported"
+        )
     if b"data.pkl" in first or b"constants.pkl" in first:
         raise IntakeError(EXPORT_YOUR_MODEL, path.name, "model-unsafe")
     with Archive(path) as archive:

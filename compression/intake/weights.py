@@ -24,6 +24,7 @@ from compression.intake.shapes import run, shapes
 from compression.intake.tensors import parse_json, read_tensors, write_tensors
 from compression.network import ENCODINGS, Codebook, Encoding, Input, Network, Signature, Variant
 from compression.vocabulary import is_identifier, used_tensors
+from compression.zoo.catalog import ARCHITECTURES, zoo_network
 
 _PREFIX = "encodings/"
 
@@ -69,7 +70,7 @@ def load_network(path: Path) -> Network:
     """The network that `save_network` wrote. IntakeError: any fault of the file, which is not trusted."""
     tensors, metadata = read_tensors(path)
     if "niwaki" not in metadata:
-        raise IntakeError("these are plain weights: name the architecture that they belong to", path.name)
+        raise IntakeError("these are plain weights, not a network that Niwaki wrote", path.name)
     return _network(tensors, parse_json(metadata["niwaki"], "niwaki"))
 
 
@@ -79,9 +80,13 @@ def read_weights(path: Path, architecture: Mapping[str, Any] | None) -> Network:
     tensors, metadata = read_tensors(path)
     if architecture is None:
         if "niwaki" not in metadata:
-            raise IntakeError("these are plain weights: name the architecture that they belong to", path.name)
+            known = ", ".join(ARCHITECTURES)
+            raise IntakeError(
+                f'these are plain weights: say which architecture they are of, as {{"architecture": NAME, "arguments": '
+                f"{{…}}}}; known: {known}",
+                path.name,
+            )
         return _network(tensors, parse_json(metadata["niwaki"], "niwaki"))
-    from compression.zoo.catalog import zoo_network
 
     if not isinstance(architecture.get("architecture"), str) or not set(architecture) <= {"architecture", "arguments"}:
         raise SpecError("an architecture is an object with the keys architecture and arguments", "/architecture")

@@ -136,7 +136,7 @@ def test_inspect_and_methods_print_for_people(job: Path) -> None:
     data = subprocess.run(command("inspect", job / "data.npz"), capture_output=True, text=True, check=True)
     assert "10 values" in data.stdout
     listed = subprocess.run(command("methods"), capture_output=True, text=True, check=True)
-    assert "macs_ratio: MACs left" in listed.stdout
+    assert "macs_ratio (default None): MACs left" in listed.stdout
     schemas = subprocess.run(command("methods", "--json"), capture_output=True, text=True, check=True)
     assert "prune.structured" in events_of(schemas.stdout)[0]["methods"]
 

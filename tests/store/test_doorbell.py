@@ -34,7 +34,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Celery:
 
 
 def test_a_ring_is_one_message_with_an_id(app: Celery) -> None:
-    assert ring(app, [*job_rings("job_1", "auto"), *job_rings("job_2", "gpu"), upload_ring("model", "mdl_1")])
+    assert ring(app, [*job_rings("job_1", "auto", ()), *job_rings("job_2", "gpu", ()), upload_ring("model", "mdl_1")])
     assert take(app, "cpu") == [(RUN_JOB, ["job_1"])]
     assert take(app, "gpu") == [(RUN_JOB, ["job_1"]), (RUN_JOB, ["job_2"])]
     assert take(app, "inspect") == [(INSPECT, ["model", "mdl_1"])]
@@ -47,7 +47,7 @@ def test_every_message_is_taken_once_however_many_take(app: Celery) -> None:
 
     def send(ids: list[str]) -> None:
         for id_ in ids:
-            assert ring(app, job_rings(id_, "cpu"))
+            assert ring(app, job_rings(id_, "cpu", ()))
 
     def collect() -> list[str]:
         found: list[str] = []
@@ -58,16 +58,18 @@ def test_every_message_is_taken_once_however_many_take(app: Celery) -> None:
     with ThreadPoolExecutor(4) as pool:
         takers = [pool.submit(collect) for _ in range(2)]
         senders = [pool.submit(send, wanted[n::2]) for n in range(2)]
-        for sender in senders:
-            sender.result()
-        done.set()
+        try:
+            for sender in senders:
+                sender.result()
+        finally:
+            done.set()
     assert sorted(id_ for taker in takers for id_ in taker.result()) == sorted(wanted)
 
 
 def test_a_broker_that_is_away_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (port,) = free_ports(1)
     app = open_doorbell(Settings(data_dir=tmp_path, broker_url=f"redis://127.0.0.1:{port}/0"))
-    assert ring(app, job_rings("job_1", "cpu")) is False
+    assert ring(app, job_rings("job_1", "cpu", ())) is False
     assert "the sweeper will ring again" in caplog.text
 
 

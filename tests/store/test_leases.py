@@ -4,7 +4,9 @@ import pytest
 
 from store import jobs, uploads
 from store.database import Database
-from store.leases import Lease, LeaseLost, cancel_requested, claim_job, claim_upload, renew
+from store.leases import Lease, LeaseLost, cancel_requested, claim_job, claim_upload, let_go, renew
+from store.settings import Settings
+from store.sweep import sweep
 from store.tables import dataset, model
 from tests.store.rows import PAST, queue, uploaded
 
@@ -95,3 +97,18 @@ def test_an_upload_is_claimed_once_and_again_when_its_inspector_died(database: D
     row = uploads.find(database, kind, id_)
     assert row is not None
     assert row["state"] == "inspecting"
+
+
+def test_a_lease_let_go_is_queued_by_the_next_sweep_and_uses_up_no_attempt(database: Database) -> None:
+    id_ = queue(database, max_attempts=1)
+    lease = claim_job(database, id_, "w", "cpu", 45)
+    assert lease is not None
+    let_go(database, lease)
+    assert sweep(database, Settings())
+    row = jobs.find(database, id_)
+    assert row is not None
+    assert row.state == "queued"
+    again = claim_job(database, id_, "v", "cpu", 45)
+    assert again is not None
+    with pytest.raises(LeaseLost):
+        let_go(database, lease)

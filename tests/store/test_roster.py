@@ -6,7 +6,8 @@ from sqlalchemy import update
 
 from store.clock import from_now
 from store.database import Database
-from store.roster import present, sign_in, sign_out
+from store.doorbell import job_rings
+from store.roster import present, served_queues, sign_in, sign_out
 from store.tables import worker
 
 
@@ -36,3 +37,17 @@ def test_a_silent_worker_is_not_counted_and_then_forgotten(database: Database) -
     assert names(database, 1e6) == ["c"]
     sign_in(database, "c", ["cpu"], "cpu", "bubblewrap")
     assert names(database) == ["c"]
+
+
+def test_a_job_for_any_device_rings_where_somebody_listens(database: Database) -> None:
+    def queues(device: str = "auto") -> list[str]:
+        with database.read() as connection:
+            served = served_queues(connection, 30)
+        return [ring.queue for ring in job_rings("job_X", device, served)]
+
+    assert queues() == ["cpu", "gpu"]
+    sign_in(database, "c", ["cpu", "inspect"], "cpu", "bubblewrap")
+    assert queues() == ["cpu"]
+    assert queues("gpu") == ["gpu"]
+    sign_in(database, "g", ["gpu"], "cuda:0", "bubblewrap")
+    assert queues() == ["cpu", "gpu"]

@@ -29,7 +29,7 @@ def test_a_job_goes_through(settings: Settings, tmp_path: Path) -> None:
     outcomes.inspected(database, inspection, {"layers": []})
 
     id_ = jobs.submit(database, jobs.NewJob(model_id, None, {}, [("finetune", {})], settings.max_attempts)).id
-    assert ring(app, job_rings(id_, "auto"))
+    assert ring(app, job_rings(id_, "auto", ()))
     lease = claim_job(database, id_, "w", "cpu", settings.lease_seconds)
     assert lease is not None
     objects.get_file(stored.key, tmp_path / "model")

@@ -46,7 +46,7 @@ class Service:
     def job(self, *play: str, **changes) -> str:
         model = upload(self.database, self.objects, "model", b"weights")
         id_ = submit(self.database, model, *play, **changes)
-        assert ring(self.doorbell, job_rings(id_, "auto"))
+        assert ring(self.doorbell, job_rings(id_, "auto", ()))
         return id_
 
     def state(self, id_: str) -> str:
