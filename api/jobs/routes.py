@@ -31,6 +31,36 @@ JobId = Annotated[str, Path(pattern=r"^job_[0-9A-Z]{26}$")]
 Key = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]*$")]
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the job is"}}
 RETRY_SECONDS = "1"
+IDS = {"model": "mdl_01M8000000000000000000000A", "dataset": "dst_01M8000000000000000000000B"}
+EXAMPLES = {
+    "prune and recover": {
+        "summary": "A third of the MACs, in five rounds of prune and retrain, then fine-tuning",
+        "value": {
+            **IDS,
+            "data": {"preprocess": {"x": {"scale": 1 / 255}}},
+            "steps": [
+                {"method": "prune.structured", "macs_ratio": 0.33, "rounds": 5, "finetune": {"epochs": 1}},
+                {"method": "finetune", "training": {"epochs": 3}},
+            ],
+            "exports": ["onnx", "pt2"],
+        },
+    },
+    "without data": {
+        "summary": "Half of the parameters by weight magnitude, widths in multiples of 16, nothing retrained",
+        "value": {
+            "model": IDS["model"],
+            "steps": [
+                {
+                    "method": "prune.structured",
+                    "parameters_ratio": 0.5,
+                    "importance": "magnitude",
+                    "multiple_of": 16,
+                    "finetune": None,
+                }
+            ],
+        },
+    },
+}
 
 
 class JobQuery(PageQuery):
@@ -81,7 +111,7 @@ def _queue(service: Service, order: Order, *, key: str | None = None, retry_of: 
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}, "examples": EXAMPLES}},
         }
     },
 )
