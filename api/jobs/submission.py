@@ -19,10 +19,17 @@ from compression.selector import LayerSelector
 from compression.spec import JobSpec, field_errors, require_data
 from store import jobs, uploads
 from store.database import Database
+from store.leases import UploadKind
 
 Json = dict[str, Any]
 READABLE = frozenset({".pt2", ".safetensors"})  # artifacts that can be a job's model
 SOON = {"Retry-After": "1"}
+
+
+_PROBLEMS: dict[UploadKind, tuple[type[problems.Problem], type[problems.Problem]]] = {
+    "model": (problems.ModelNotReady, problems.ModelRejected),
+    "dataset": (problems.DatasetNotReady, problems.DatasetRejected),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ def check(database: Database, value: Any) -> Order:
     """Raises JobInvalid, ModelNotReady, ModelRejected, DatasetNotReady, DatasetRejected or MethodInapplicable."""
     spec = _parse(value)
     inspection = _model(database, spec.model)
-    data = None if spec.dataset is None else _dataset(database, spec.dataset)
+    data = None if spec.dataset is None else _inspection(database, "dataset", spec.dataset)
     if inspection is not None:
         _refuse(problems.MethodInapplicable, list(_inapplicable(spec, inspection)))
         faults = list(_unmatched(spec, inspection))
@@ -103,15 +110,7 @@ def _model(database: Database, id_: str | None) -> Json | None:
         raise _invalid("/model", "a job needs the id of a model or of an artifact")
     if id_.startswith("art_"):
         return _artifact(database, id_)
-    row = uploads.find(database, "model", id_)
-    if row is None:
-        raise _invalid("/model", f"no model has the id {id_}")
-    if row["state"] == "inspecting":
-        raise problems.ModelNotReady(f"{id_} is being inspected: try again", headers=SOON)
-    if row["state"] == "rejected":
-        raise problems.ModelRejected(_reason(row), [fault("/model", _reason(row))])
-    inspection: Json = row["inspection"]
-    return inspection
+    return _inspection(database, "model", id_)
 
 
 def _artifact(database: Database, id_: str) -> Json | None:
@@ -126,14 +125,16 @@ def _artifact(database: Database, id_: str) -> Json | None:
     return inspection
 
 
-def _dataset(database: Database, id_: str) -> Json:
-    row = uploads.find(database, "dataset", id_)
+def _inspection(database: Database, kind: UploadKind, id_: str) -> Json:
+    """What the inspection of a model or a dataset found; the problem names the field that holds its id."""
+    not_ready, rejected = _PROBLEMS[kind]
+    row = uploads.find(database, kind, id_)
     if row is None:
-        raise _invalid("/dataset", f"no dataset has the id {id_}")
+        raise _invalid(f"/{kind}", f"no {kind} has the id {id_}")
     if row["state"] == "inspecting":
-        raise problems.DatasetNotReady(f"{id_} is being inspected: try again", headers=SOON)
+        raise not_ready(f"{id_} is being inspected: try again", headers=SOON)
     if row["state"] == "rejected":
-        raise problems.DatasetRejected(_reason(row), [fault("/dataset", _reason(row))])
+        raise rejected(_reason(row), [fault(f"/{kind}", _reason(row))])
     inspection: Json = row["inspection"]
     return inspection
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,9 +38,6 @@ class NetworkCost:
     macs: int
     bytes: int
     layers: list[LayerCost]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def cost_of(network: Network, variant: str = "full") -> NetworkCost:
