@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from store.leases import UploadKind
 from store.objects import ObjectMissing
 from worker.service import Worker
 
-SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
+LONGEST_NAME = 200  # bytes; a file system takes 255
 
 
 class InputGone(Exception):
@@ -42,8 +41,7 @@ def fetch(worker: Worker, id_: str, workspace: str, folder: Path) -> Input:
         )
     if row is None:
         raise InputGone(f"{id_} has been deleted")
-    suffix = Path(name).suffix
-    path = folder / (id_ + (suffix if SUFFIX.fullmatch(suffix) else ""))
+    path = folder / id_ / _file_name(name)
     try:
         worker.objects.get_file(key, path)
     except ObjectMissing as error:
@@ -53,3 +51,9 @@ def fetch(worker: Worker, id_: str, workspace: str, folder: Path) -> Input:
             raise InputGone(f"the bytes of {id_} in the object store are damaged: they have another SHA-256")
     path.chmod(0o444)
     return Input(path, architecture)
+
+
+def _file_name(name: str) -> str:
+    """The user's own name, since errors name the file; "file" where it can't be one. Its folder keeps it apart."""
+    usable = name.isprintable() and "/" not in name and name not in {"", ".", ".."}
+    return name if usable and len(name.encode()) <= LONGEST_NAME else "file"

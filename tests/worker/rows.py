@@ -21,7 +21,7 @@ async def _one(content: bytes) -> AsyncIterator[bytes]:
 def upload(database: Database, objects: Objects, kind: UploadKind, content: bytes, **changes) -> str:
     """A row that waits for its inspection, its bytes stored as the API stores them."""
     stored = asyncio.run(objects.put_stream(_one(content), 1 << 20))
-    return uploads.add(database, objects, kind, stored, name="net", filename="net.pt2", **changes)
+    return uploads.add(database, objects, kind, stored, name="net", **{"filename": "net.pt2", **changes})
 
 
 def submit(database: Database, model: str, *play: str, dataset: str | None = None, max_attempts: int = 3) -> str:

@@ -23,7 +23,17 @@ def test_an_upload_becomes_ready(worker, kind, said):
     inspect_upload(worker, kind, id_)
     found = row(worker.database, kind, id_)
     assert found.state == "ready", found.problem
-    assert found.inspection == {"kind": said, "bytes": 5, "name": f"{id_}.pt2"}
+    assert found.inspection == {"kind": said, "bytes": 5, "name": "net.pt2"}
+
+
+@pytest.mark.parametrize(
+    ("filename", "seen"),
+    [("lénet 2.pt2", "lénet 2.pt2"), ("-o", "-o"), ("spec.json", "spec.json"), ("..", "file"), ("é" * 150, "file")],
+)
+def test_the_engine_sees_the_users_own_file_name(worker, filename, seen):
+    id_ = upload(worker.database, worker.objects, "model", b"12345", filename=filename)
+    inspect_upload(worker, "model", id_)
+    assert row(worker.database, "model", id_).inspection["name"] == seen
 
 
 @pytest.mark.parametrize(
