@@ -1,13 +1,16 @@
-"""The zip around a torch.export archive: its members, checked before any of them is read.
+"""Zips of strangers: opened with a bound on their directory, and the one around a torch.export archive, whose members
+are checked before any of them is read.
 
 torch writes its members uncompressed, so a member is never larger than the file: what says otherwise is refused.
 """
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from types import TracebackType
 
@@ -15,8 +18,49 @@ from compression.errors import IntakeError
 
 MOST_MEMBERS = 20_000
 LARGEST_JSON = 64 << 20
-_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError, struct.error)
+LARGEST_DIRECTORY = 16 << 20
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError, struct.error, zlib.error),
+    *(UnicodeError, OverflowError),
+)
 """What `zipfile` raises on a damaged or odd file (RuntimeError: an encrypted member)."""
+
+
+class Zip(zipfile.ZipFile):
+    """A zip to read, whose directory is at most 16 MiB: `zipfile` makes an object of every entry, whatever their number
+    is said to be. Raises BadZipFile, or another of ZIP_ERRORS."""
+
+    _file: _BoundedFile | None = None  # also where opening it fails and the object goes
+
+    def __init__(self, path: Path) -> None:
+        self._file = _BoundedFile(path)
+        try:
+            super().__init__(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.bound = None
+
+    def close(self) -> None:
+        super().close()
+        if self._file is not None:
+            self._file.close()
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file of which no more than `bound` bytes are read at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+        self.bound: int | None = LARGEST_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self.size - self.tell(), 0)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if self.bound is not None and wanted > self.bound:
+            raise zipfile.BadZipFile(f"its directory is larger than {self.bound} bytes")
+        return super().read(size)
 
 
 class Archive:
@@ -24,8 +68,8 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except _ZIP_ERRORS as error:
+            self._zip = Zip(path)
+        except ZIP_ERRORS as error:
             raise IntakeError(f"the file is damaged or cut short ({error}): upload it again", path.name) from error
         try:
             self._members = _members(self._zip.infolist(), path.stat().st_size)
@@ -57,7 +101,7 @@ class Archive:
             raise IntakeError(f"larger than {at_most} bytes", name, kind="model-unsafe")
         try:
             return self._zip.read(self._members[name])
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise IntakeError(f"the member is damaged: {error}", name) from error
 
 
