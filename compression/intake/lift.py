@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from compression.errors import IntakeError
 from compression.intake.aten_call import AtenCall, Value, aten_call
-from compression.intake.lift_functions import Called, holds_batch, lift_function, passes_through
+from compression.intake.lift_batch import Place, batch_places
+from compression.intake.lift_functions import BURNT, Called, lift_function, passes_through
 from compression.intake.lift_modules import Leaf, lift_module, training_mode
 from compression.intake.program import Program
 from compression.intake.same import check_same
@@ -50,7 +52,8 @@ class _Lifting:
         self.graph = fx.Graph()
         self.values: dict[fx.Node, Value] = {}
         self.stands_for: dict[fx.Node, fx.Node] = {}
-        self.follows_input: set[fx.Node] = set()
+        static = program.static_batch
+        self.places = {} if static is None else batch_places(program.module, trials[0], static)
         self.made: dict[tuple[Any, ...], str] = {}
         self.attached: dict[int, str] = {}
         self.batch: fx.Node | None = None
@@ -59,7 +62,6 @@ class _Lifting:
         for node in self.program.module.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = self.graph.placeholder(str(node.target))
-                self.follows_input.add(node)
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
@@ -90,8 +92,6 @@ class _Lifting:
         return self.attached[id(tensor)]
 
     def _call(self, node: fx.Node) -> None:
-        if any(source in self.follows_input for source in node.all_input_nodes):
-            self.follows_input.add(node)
         if not isinstance(node.target, OpOverload):
             function: Any = node.target
             self.values[node] = self._emit((function, node.args, {}), node)
@@ -117,24 +117,42 @@ class _Lifting:
         leaf = lift_module(call)
         if leaf is not None:
             return self._module(call, leaf)
-        batch = self.program.static_batch
-        if batch is not None and holds_batch(call, batch, follows_input=call.node in self.follows_input):
-            return self._with_free_batch(call)
+        place = self.places.get(call.node)
+        if place is not None and call.operator in BURNT:
+            return self._with_free_batch(call, place)
         return self._emit(lift_function(call) or _plain(call), call.node)
 
-    def _with_free_batch(self, call: AtenCall) -> Value:
+    def _with_free_batch(self, call: AtenCall, place: Place) -> Value:
+        """The call with its batch, a number in the program, taken from the first input or (where it is a factor of a
+        length) left for the reshape to find."""
         function, args, keywords = lift_function(call) or _plain(call)
         where = next((index for index, value in enumerate(args) if isinstance(value, list | tuple)), None)
-        if where is None:  # a flatten: it names no length
+        if where is None and self._merges(call, args, place):  # a flatten: it names no length
             return self._emit((function, args, keywords), call.node)
+        if where is None:
+            function, args, where = torch.reshape, (call["self"], tuple(call.node.args[1])), 1  # type: ignore[arg-type]
+        given = call.arguments.get("size", call.arguments.get("shape", call.arguments.get("repeats")))
+        sizes: list[Any] = list(args[where])
+        if given[place.axis] == self.program.static_batch and place.before == 1:
+            sizes[place.axis] = self._batch()
+        elif call.operator in {"view", "reshape"} and -1 not in given:
+            sizes = [-1 if axis == place.axis else length for axis, length in enumerate(given)]
+        args = (*args[:where], type(args[where])(sizes), *args[where + 1 :])
+        return self._emit((function, args, keywords), call.node)
+
+    def _merges(self, call: AtenCall, flatten: tuple[Any, ...], place: Place) -> bool:
+        """Whether this flatten, found for one batch, leaves every batch where it belongs."""
+        source, first, last = flatten
+        axis = self.places[source].axis if source in self.places else 0
+        last %= len(call.shape(source))
+        return place.axis == (axis if axis < first else first if axis <= last else axis - last + first)
+
+    def _batch(self) -> fx.Node:
         if self.batch is None:
             first = next(node for node in self.graph.nodes if node.op == "placeholder")
             self.batch = self.graph.call_function(size, (first, 0))
-        args = tuple(fx.map_arg(value, self._value) for value in args)
-        sizes = type(args[where])([self.batch, *args[where][1:]])
-        return self.graph.create_node(
-            "call_function", function, (*args[:where], sizes, *args[where + 1 :]), keywords, name=call.node.name
-        )
+            self.values[self.batch] = self.batch
+        return self.batch
 
     def _emit(self, called: Called, node: fx.Node) -> fx.Node:
         function, args, keywords = called

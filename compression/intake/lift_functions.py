@@ -88,7 +88,8 @@ def _flatten(call: AtenCall) -> Called:
 
 
 def _reshape(call: AtenCall) -> Called | None:
-    """`torch.flatten` where it does the same, else a reshape with one free length: of a channel axis if it has one."""
+    """`torch.flatten` where it does the same, else a reshape with one free length: the one that is computed (as batch ×
+    heads is), or of a channel axis if it has one."""
     source, sizes = call["self"], list(call["size" if call.operator == "view" else "shape"])
     before = [call.shape(source, trial) for trial in range(len(call.shapes))]
     after = [call.shape(call.node, trial) for trial in range(len(call.shapes))]
@@ -98,10 +99,15 @@ def _reshape(call: AtenCall) -> Called | None:
         if all(_flattened(a, first, last) == b for a, b in zip(before, after, strict=True)):
             return torch.flatten, (source, first, last), {}
     if -1 not in sizes:
-        axis = _free_axis(before[0], after[0], sizes)
+        computed = [axis for axis, length in enumerate(sizes) if _is_computed(length)]
+        axis = computed[0] if len(computed) == 1 else _free_axis(before[0], after[0], sizes)
         if axis is not None:
             sizes[axis] = -1
     return torch.reshape, (source, tuple(sizes)), {}
+
+
+def _is_computed(length: Value) -> bool:
+    return isinstance(length, fx.Node) and length.target in {operator.mul, operator.floordiv}
 
 
 def _flattened(shape: tuple[int, ...], first: int, last: int) -> tuple[int, ...]:
@@ -150,11 +156,3 @@ RULES: Mapping[str, Callable[[AtenCall], Called | None]] = {
     "scaled_dot_product_attention": _attention,
     "sym_size": lambda call: (size, (call["self"], call["dim"]), {}),
 }
-
-
-def holds_batch(call: AtenCall, batch: int, *, follows_input: bool) -> bool:
-    """Whether the first of a call's sizes is the static batch. Reshaped constants have no batch; expanded ones may."""
-    sizes = call.arguments.get("size", call.arguments.get("shape", call.arguments.get("repeats")))
-    if call.operator not in BURNT or not sizes or isinstance(sizes[0], fx.Node) or sizes[0] != batch:
-        return False
-    return follows_input or call.operator not in {"view", "reshape"}

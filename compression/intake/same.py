@@ -47,10 +47,10 @@ def _joined(first: Tensor, second: Tensor, batch: int) -> Tensor:
 def _compare(wanted: tuple[Tensor, ...], got: tuple[Tensor, ...], relative: float) -> None:
     for index, (a, b) in enumerate(zip(wanted, got, strict=True)):
         where = f"output {index}"
+        hint = "; export the model with a dynamic batch" if relative else ""
         if a.shape != b.shape or a.dtype != b.dtype:
-            raise IntakeError(f"lifting gives {list(b.shape)} instead of {list(a.shape)}", where, "model-inexact")
+            raise IntakeError(f"lifting gives {list(b.shape)} instead of {list(a.shape)}{hint}", where, "model-inexact")
         tolerance = relative * float(a.abs().max()) if relative and a.is_floating_point() and a.numel() else 0.0
         if not torch.allclose(a, b, rtol=0.0, atol=tolerance, equal_nan=True):
             difference = float((a.double() - b.double()).abs().max())
-            hint = "; export the model with a dynamic batch" if relative else ""
             raise IntakeError(f"lifting changes the output by up to {difference:.3g}{hint}", where, "model-inexact")

@@ -129,7 +129,7 @@ def test_a_static_batch_that_mixes_samples_is_refused(tmp_path):
 
 
 class SequenceFirst(nn.Module):
-    """The batch is the second axis inside, so its length is in a reshape that can't be told from others."""
+    """The batch is the second axis inside, and a factor of a length."""
 
     def __init__(self):
         super().__init__()
@@ -138,11 +138,24 @@ class SequenceFirst(nn.Module):
     def forward(self, x):
         x = x.transpose(0, 1)
         n, b, d = x.shape
-        return self.mix(x.reshape(n, b * d)).reshape(n, b, d).transpose(0, 1)
+        return self.mix(x.reshape(n, b * d).reshape(n, b, d)).transpose(0, 1)
+
+
+def test_a_static_batch_is_freed_where_it_is_a_factor_of_a_length(tmp_path):
+    module = SequenceFirst().eval()
+    network = read_model(nets.export(module, torch.randn(1, 4, 6), tmp_path / "seq.pt2", dynamic=False))
+    x = torch.randn(3, 4, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(network.module(x), module(x), rtol=1e-5, atol=1e-5)
+
+
+class FirstRows(nn.Module):
+    def forward(self, x):
+        return x.flatten(0, 1).split(4)[0].reshape(x.shape[0], 24)
 
 
 def test_a_static_batch_that_cannot_be_freed_is_refused_with_the_way_out(tmp_path):
-    path = nets.export(SequenceFirst(), torch.randn(1, 4, 6), tmp_path / "seq.pt2", dynamic=False)
+    path = nets.export(FirstRows(), torch.randn(1, 4, 6), tmp_path / "rows.pt2", dynamic=False)
     with pytest.raises(IntakeError, match="export the model with a dynamic batch") as caught:
         read_model(path)
     assert caught.value.kind == "model-inexact"

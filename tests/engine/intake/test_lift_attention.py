@@ -1,0 +1,119 @@
+"""Attention from `.pt2`: bit for bit, whatever batch it was exported with, in modules that can be trained and cut."""
+
+import pytest
+import torch
+from torch import nn
+
+from compression.graph_json import graph_to_json
+from compression.intake.model import read_model
+from tests.engine import attention_nets
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("attention")
+
+    def exported(name, *, dynamic=True):
+        path = folder / f"{name}-{dynamic}.pt2"
+        if not path.exists():
+            module, inputs = attention_nets.make(name)
+            fast = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+            try:
+                save(module, inputs if dynamic else tuple(value[:1] for value in inputs), path, dynamic=dynamic)
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fast)
+        return path
+
+    return exported
+
+
+def save(module, inputs, path, *, dynamic):
+    shapes = tuple({0: torch.export.Dim("batch", min=1, max=1024)} for _ in inputs) if dynamic else None
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), path)
+
+
+@pytest.mark.parametrize("name", attention_nets.NETS)
+def test_a_free_batch_lifts_bit_for_bit(archive, name):
+    original, _ = attention_nets.make(name)
+    network = read_model(archive(name))
+    graph_to_json(network.module)  # raises if anything is outside of the vocabulary
+    torch.manual_seed(5)
+    for batch in (1, 4):
+        inputs = attention_nets.NETS[name][1](batch)
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.no_grad():
+            torch.testing.assert_close(network.module(*inputs), original(*inputs), rtol=0, atol=0)
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
+@pytest.mark.parametrize("name", attention_nets.NETS)
+def test_a_static_batch_is_freed(archive, name):
+    """Also where the batch is a factor of a length: batch × heads, tokens × batch."""
+    original, _ = attention_nets.make(name)
+    network = read_model(archive(name, dynamic=False))
+    assert network.provenance[0]["static_batch"] == 1
+    torch.manual_seed(6)
+    inputs = attention_nets.NETS[name][1](5)
+    with torch.no_grad():
+        torch.testing.assert_close(network.module(*inputs), original(*inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", attention_nets.NETS)
+def test_every_weight_belongs_to_a_layer(archive, name):
+    """What only stands in a graph as a tensor is no weight of a matrix product: layers own those."""
+    original, _ = attention_nets.make(name)
+    network = read_model(archive(name))
+    count = sum(isinstance(part, nn.MultiheadAttention) for part in original.modules())
+    linear = sum(isinstance(part, nn.Linear) for part in original.modules())
+    lifted = [layer for layer in network.layers().values() if isinstance(layer, nn.Linear)]
+    assert len(lifted) == linear + count  # a MultiheadAttention's out_proj is a Linear; its in_proj becomes one
+    assert sum(value.numel() for value in network.module.parameters()) == sum(
+        value.numel() for value in original.parameters()
+    )
+
+
+def test_inputs_keep_their_names_and_types(archive):
+    inputs = read_model(archive("scores")).signature.inputs
+    n = attention_nets.TOKENS
+    assert [(entry.name, entry.shape, entry.dtype) for entry in inputs] == [
+        ("tokens", (n,), "int64"),
+        ("mask", (n,), "bool"),
+        ("bias", (n, n), "float32"),
+    ]
+
+
+def test_a_free_sequence_keeps_the_length_it_was_traced_with(tmp_path):
+    """A signature has fixed lengths besides the batch: the one of the export stays, and the report says so."""
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.attention = nn.Embedding(9, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, tokens):
+            x = self.words(tokens)
+            return self.attention(x, x, x, need_weights=False)[0].mean(1)
+
+    torch.manual_seed(0)
+    module = Words().eval()
+    batch, length = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("length", min=2, max=64)
+    program = torch.export.export(
+        module, (torch.zeros(2, 7, dtype=torch.int64),), dynamic_shapes=({0: batch, 1: length},)
+    )
+    torch.export.save(program, tmp_path / "words.pt2")
+    network = read_model(tmp_path / "words.pt2")
+    assert network.signature.inputs[0].shape == (7,)
+    assert network.provenance[0]["fixed_axes"] == ["tokens.1"]
+    tokens = torch.randint(0, 9, (3, 7))
+    with torch.no_grad():
+        torch.testing.assert_close(network.module(tokens), module(tokens))
+
+
+def test_attention_with_dropout_in_training_mode_is_refused(tmp_path):
+    from compression.errors import IntakeError
+
+    module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.1).train()
+    save(module, (torch.randn(2, 4, 8),), tmp_path / "train.pt2", dynamic=True)
+    with pytest.raises(IntakeError, match=r"model\.eval\(\)"):
+        read_model(tmp_path / "train.pt2")
