@@ -145,7 +145,8 @@ class Network:
         return module.eval()
 
     def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Seeded inputs: normal values, or zeros and ones for integers (valid for any embedding of two rows)."""
+        """Seeded inputs: normal values, or zeros and ones for integers (valid for any embedding of two rows). Each row
+        of several begins with one and ends with zero, so that a mask, whatever its sense, never hides all of it."""
         generator = torch.Generator().manual_seed(seed)
         values = []
         for spec in self.signature.inputs:
@@ -154,7 +155,10 @@ class Network:
             if dtype.is_floating_point:
                 values.append(torch.randn(shape, generator=generator, dtype=dtype))
             else:
-                values.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+                value = torch.randint(0, 2, shape, generator=generator)
+                if spec.shape and spec.shape[-1] > 1:
+                    value[..., 0], value[..., -1] = 1, 0
+                values.append(value.to(dtype))
         return tuple(values)
 
     def layers(self) -> dict[str, nn.Module]:

@@ -1,91 +1,154 @@
-"""What is known of a network's channels: numbers, the layers that make and read them, and who is tied to whom."""
+"""What is known of a network's channels: who makes and who reads them, and what has to change when one goes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
+from compression.pruning.numbers import Ids
 
-
-@dataclass(frozen=True)
-class Channels:
-    """The channel numbers `ids` along `axis` of a tensor."""
-
-    axis: int
-    ids: Ids
+Part = Literal["channels", "neurons", "heads", "head_dim", "width"]
+Labels: TypeAlias = Mapping[int, Ids]
+"""The numbers along each axis of a tensor; an axis that isn't there stays as it is."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer's place in the graph: `inputs` are the numbers along weight axis 1 (of all groups,
-    one after the other), `outputs` those along axis 0. `positions` is how often each weight is used for one sample."""
+    """A convolution's or linear layer's numbers: `inputs` of all groups, one after the other. A `transposed`
+    convolution's weight has its inputs along axis 0; every other's has its outputs there."""
 
     name: str
     inputs: Ids
     outputs: Ids
-    groups: int
-    kernel: int
-    positions: int
-    bias: bool
+    groups: int = 1
+    transposed: bool = False
 
     @property
     def depthwise(self) -> bool:
         return self.groups > 1 and self.groups == len(self.inputs)
 
 
+@dataclass(frozen=True)
+class Read:
+    """Where channels are summed over: `ids` along `axis` (from the end: −1 is the last) of the argument of `node` at
+    `path` ((0,) is the first, (1, 0) the first of a list that is the second)."""
+
+    node: str
+    path: tuple[int, ...]
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Average:
+    """A norm (node) whose statistics run over its channels `ids`: all of them, or those of each of `groups`."""
+
+    node: str
+    ids: Ids
+    groups: Ids | None
+
+
+@dataclass(frozen=True)
+class Product:
+    """Multiplications: `macs` in all, in proportion to what is left of each of `axes`."""
+
+    macs: int
+    axes: tuple[Ids, ...]
+
+
+@dataclass(frozen=True)
+class Width:
+    """Interchangeable units, which `names` produce: what a network diagram shows as one number."""
+
+    names: tuple[str, ...]
+    parts: frozenset[Part]
+    units: Ids
+
+
 @dataclass
 class ChannelMap:
-    """The outcome: layers, norms (name → numbers of their channels), and for each number its class and whether it is
-    frozen. `frozen_by` says, for the layers with frozen channels, what froze them."""
+    """`slices`: each tensor's axes that shrink. `attributes` of modules, `literals` in node arguments (node, path) and
+    `splits` count what is left of these numbers; `scales` of attention stay what they were while numbers are lost.
+
+    `units[number]` are the units that a number lives by, padded with −1; `kinds` and `reasons` (frozen) are by unit.
+    """
 
     layers: dict[str, Layer] = field(default_factory=dict)
+    producers: dict[str, Ids] = field(default_factory=dict)  # layers and embeddings
     norms: dict[str, Ids] = field(default_factory=dict)
-    norm_parameters: dict[str, int] = field(default_factory=dict)  # of each channel of a norm
-    classes: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # number → class representative
-    frozen: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))  # by number
-    frozen_by: dict[str, str] = field(default_factory=dict)
+    slices: dict[str, dict[int, Ids]] = field(default_factory=dict)
+    attributes: dict[tuple[str, str], Ids] = field(default_factory=dict)
+    literals: dict[tuple[str, tuple[int, ...]], Ids] = field(default_factory=dict)
+    splits: dict[str, list[Ids]] = field(default_factory=dict)
+    scales: dict[str, tuple[float, Ids]] = field(default_factory=dict)
+    reads: list[Read] = field(default_factory=list)
+    averages: dict[str, Average] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    convolutions: set[str] = field(default_factory=set)
+    units: Ids = field(default_factory=lambda: np.empty((0, 1), dtype=np.int64))
+    reasons: dict[int, str] = field(default_factory=dict)
+    kinds: dict[int, frozenset[str]] = field(default_factory=dict)
 
-    def prunable(self, layer: Layer) -> bool:
-        return not bool(self.frozen[layer.outputs].all())
+    def kept(self, removed: list[int]) -> NDArray[np.bool_]:
+        """Which numbers are left without the units `removed`."""
+        return ~np.asarray(np.isin(self.units, removed).any(axis=1), dtype=np.bool_)
 
+    def members(self, ids: Ids) -> tuple[Ids, Ids]:
+        """(places in `ids`, units): each place once for each unit that it lives by."""
+        units = self.units[ids]
+        places, columns = np.nonzero(units >= 0)
+        return places, units[places, columns]
 
-class Numbers:
-    """Channel numbers as a union-find forest: numbers of one tree are one class, which lives and dies together."""
+    def open_units(self, ids: Ids) -> list[int]:
+        """The units of `ids` that may go, in their order."""
+        return [unit for unit in dict.fromkeys(self.members(ids)[1].tolist()) if unit not in self.reasons]
 
-    def __init__(self) -> None:
-        self._parent: list[int] = []
-        self._reasons: dict[int, str] = {}  # number → why it can't go
+    @property
+    def frozen_by(self) -> dict[str, str]:
+        """For each producer with a channel that can't go, what holds it."""
+        found: dict[str, str] = {}
+        for name, ids in self.producers.items():
+            for units in self.units[ids].tolist():
+                held = [self.reasons.get(unit) for unit in units if unit >= 0]
+                if all(reason is not None for reason in held):
+                    found[name] = str(held[0])
+                    break
+        return found
 
-    def new(self, count: int) -> Ids:
-        start = len(self._parent)
-        self._parent.extend(range(start, start + count))
-        return np.arange(start, start + count, dtype=np.int64)
+    def prunable(self, name: str) -> bool:
+        return bool(self.open_units(self.producers[name]))
 
-    def find(self, number: int) -> int:
-        while self._parent[number] != number:
-            self._parent[number] = self._parent[self._parent[number]]
-            number = self._parent[number]
-        return number
+    def widths(self) -> list[Width]:
+        """All units that may go, by the layers that produce them, what they are, and where else they occur."""
+        producers: dict[int, list[str]] = {}
+        for name, ids in self.producers.items():
+            for unit in self.open_units(ids):
+                producers.setdefault(unit, []).append(name)
+        places = self._places()
+        found: dict[tuple[tuple[str, ...], frozenset[Part], frozenset[int]], list[int]] = {}
+        for unit, names in producers.items():
+            key = tuple(names), self.parts(unit, names), frozenset(places.get(unit, ()))
+            found.setdefault(key, []).append(unit)
+        return [
+            Width(names, parts, np.array(sorted(units), dtype=np.int64)) for (names, parts, _), units in found.items()
+        ]
 
-    def unite(self, left: Ids, right: Ids) -> None:
-        for one, other in zip(left.tolist(), right.tolist(), strict=True):
-            a, b = self.find(one), self.find(other)
-            if a != b:
-                self._parent[max(a, b)] = min(a, b)
+    def parts(self, unit: int, names: list[str]) -> frozenset[Part]:
+        marked: frozenset[Part] = self.kinds.get(unit, frozenset())  # type: ignore[assignment]
+        if marked:
+            return marked
+        return frozenset({"channels" if self.convolutions & set(names) else "neurons"})
 
-    def freeze(self, ids: Ids, reason: str) -> None:
-        for number in ids.tolist():
-            self._reasons.setdefault(number, reason)
-
-    def settle(self, channels: ChannelMap) -> ChannelMap:
-        """Writes classes and what is frozen into the map, now that all of the graph was followed."""
-        channels.classes = np.array([self.find(number) for number in range(len(self._parent))], dtype=np.int64)
-        reason_of = {self.find(number): reason for number, reason in self._reasons.items()}
-        channels.frozen = np.isin(channels.classes, list(reason_of))
-        for layer in channels.layers.values():
-            for number in layer.outputs[channels.frozen[layer.outputs]][:1]:
-                channels.frozen_by[layer.name] = reason_of[int(channels.classes[number])]
-        return channels
+    def _places(self) -> dict[int, set[int]]:
+        """Which tensors and readers, by a number each, hold a unit: units that occur alike are interchangeable."""
+        arrays = [read.ids for read in self.reads] + [ids for axes in self.slices.values() for ids in axes.values()]
+        arrays += [ids for product in self.products for ids in product.axes]
+        found: dict[int, set[int]] = {}
+        for place, ids in enumerate(arrays):
+            for unit in np.unique(self.members(ids)[1]).tolist():
+                found.setdefault(unit, set()).add(place)
+        return found

@@ -1,26 +1,30 @@
 """Which channels of a network live and die together.
 
-Every channel that a layer produces gets a number; following the graph, each tensor knows which numbers lie along its
-channel axis. Operators that force channels to agree (an addition, a depthwise convolution) unite their numbers. An
-operator that this file doesn't follow freezes the channels that reach it: the network stays whole, and the report names
-what stood in the way. The idea of coupled channels is that of DepGraph (Fang et al. 2023); working on channel numbers
-instead of layer pairs makes concatenation and flattening ordinary indexing.
+Every place along an axis that a layer produces gets a number; following the graph, each tensor knows which numbers lie
+along which of its axes. Operators that force channels to agree (an addition, a depthwise convolution, the product of
+queries and keys) unite their numbers; a view that takes an axis apart makes its numbers products of two (heads ×
+places in a head). An operator that isn't followed freezes the channels that reach it: the network stays whole, and the
+report names what stood in the way. The idea of coupled channels is that of DepGraph (Fang et al. 2023); working on
+numbers instead of layer pairs makes concatenation, flattening and attention ordinary indexing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
-import numpy as np
-import torch
-from torch import fx, nn
-from torch._ops import OpOverload
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import Tensor, fx, nn
 
+from compression.intake.shapes import shapes
 from compression.network import Network
-from compression.pruning.channel_map import ChannelMap, Channels, Layer, Numbers
+from compression.pruning import contractions, views
+from compression.pruning.channel_map import Average, ChannelMap, Labels, Layer, Product, Read
+from compression.pruning.graph_names import operator_name, shared_parameters, shared_tensors
+from compression.pruning.numbers import Ids, Numbers
+
+Value: TypeAlias = "Labels | list[Labels]"
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 
 ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.LeakyReLU,
@@ -33,16 +37,39 @@ SPATIAL = (
 UNARY_FUNCTIONS = {
     "neg", "abs", "exp", "sqrt", "rsqrt", "pow", "relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish",
     "hardsigmoid", "leaky_relu", "clamp", "clamp_min", "clamp_max", "contiguous", "clone", "detach", "alias", "dropout",
+    "square", "reciprocal", "to", "_to_copy",
 }  # fmt: skip
-BINARY_FUNCTIONS = {"add", "sub", "mul", "truediv", "div", "maximum", "minimum"}
+BROADCAST_FUNCTIONS = {"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "masked_fill", "where", "rsub"}
+FUNCTIONS: Mapping[str, Callable[[Tracer, fx.Node], Value]] = {
+    **dict.fromkeys(("flatten", "reshape", "squeeze", "unsqueeze", "unflatten"), views.follow_reshape),
+    "permute": views.follow_permute,
+    "transpose": views.follow_transpose,
+    "expand": views.follow_expand,
+    "cat": views.follow_cat,
+    "stack": views.follow_stack,
+    **dict.fromkeys(("chunk", "split"), views.follow_split),
+    "unbind": views.follow_unbind,
+    "select": views.follow_select,
+    "getitem": views.follow_getitem,
+    **dict.fromkeys(("slice", "roll"), views.follow_along),
+    **dict.fromkeys(("pad", "constant_pad_nd"), views.follow_pad),
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), views.follow_reduction),
+    **dict.fromkeys(("softmax", "log_softmax"), views.follow_softmax),
+    **dict.fromkeys(("matmul", "bmm", "mm"), contractions.follow_matmul),
+    "einsum": contractions.follow_einsum,
+    "scaled_dot_product_attention": contractions.follow_attention,
+}
+BATCH = 3
 
 
 def map_channels(network: Network) -> ChannelMap:
     """Follows every channel through the network."""
-    return _Tracer(network).trace()
+    return Tracer(network).trace()
 
 
-class _Tracer:
+class Tracer:
+    """Walks the graph; what it finds goes into `map`. The rules of single operators are in `views`, `contractions`."""
+
     def __init__(self, network: Network) -> None:
         self.network = network
         self.graph = network.module.graph
@@ -50,293 +77,283 @@ class _Tracer:
         self.names: dict[int, str] = {}  # a module's first name: it may be called by several
         for path, module in self.modules.items():
             self.names.setdefault(id(module), path)
-        self.tied = _tied(network.module)
+        self.tied = shared_parameters(network.module)
+        self.shared = shared_tensors(network.module)
         self.numbers = Numbers()
-        self.values: dict[fx.Node, Channels | None] = {}
-        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.values: dict[fx.Node, Value] = {}
+        self.sizes = shapes(network.module, network.signature.inputs, BATCH)
+        self.single = shapes(network.module, network.signature.inputs, 1)
         self.map = ChannelMap()
 
     def trace(self) -> ChannelMap:
-        with torch.no_grad():
-            ShapeProp(self.network.module).propagate(*self.network.example(2))
-        for node in self.graph.nodes:
-            meta = node.meta.get("tensor_meta")
-            if meta is not None and hasattr(meta, "shape"):
-                self.shapes[node] = tuple(meta.shape)
         for node in self.graph.nodes:
             self.values[node] = self._follow(node)
-        return self.numbers.settle(self.map)
+        self.map.units, self.map.reasons, self.map.kinds = self.numbers.settle()
+        return self.map
 
-    def _freeze(self, value: Channels | None, reason: str) -> None:
-        if value is not None:
-            self.numbers.freeze(value.ids, reason)
+    def labels(self, node: Any) -> Labels:
+        value = self.values.get(node, {}) if isinstance(node, fx.Node) else {}
+        return {} if isinstance(value, list) else value
 
-    def _follow(self, node: fx.Node) -> Channels | None:
-        if node.op == "placeholder":
-            return self._untouchable(node, f"it is the input {node.target}")
-        if node.op == "output":
-            for source in node.all_input_nodes:
-                self._freeze(self.values[source], "it is an output of the network")
-            return None
-        if isinstance(node.meta.get("tensor_meta"), tuple | list) and node not in self.shapes:
-            return self._stop(node)  # several tensors: chunk, split
-        if node.op == "get_attr" or node not in self.shapes:
-            self._not_a_tensor(node)
-            return None
-        if node.op == "call_module":
-            return self._follow_module(node, self.modules[str(node.target)])
-        return self._follow_function(node, operator_name(node))
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Of its tensor at a batch of `BATCH`; () for a number."""
+        value = self.sizes.get(node)
+        return tuple(value.shape) if isinstance(value, Tensor) else ()
 
-    def _untouchable(self, node: fx.Node, reason: str) -> Channels | None:
-        if len(self.shapes.get(node, ())) < 2:
-            return None
-        value = Channels(1, self.numbers.new(self.shapes[node][1]))
-        self._freeze(value, reason)
-        return value
+    def single_shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Of its tensor at a batch of one: what MACs are counted at."""
+        value = self.single.get(node)
+        return tuple(value.shape) if isinstance(value, Tensor) else ()
 
-    def _not_a_tensor(self, node: fx.Node) -> None:
-        # A size along the channel axis must not change; one along another axis doesn't.
-        if node.op != "get_attr":
-            for source in node.all_input_nodes:
-                value = self.values.get(source)
-                dimension = node.args[1] if len(node.args) > 1 else None
-                if value is None or dimension == 0:
-                    continue
-                if not isinstance(dimension, int) or dimension % len(self.shapes[source]) == value.axis:
-                    self._freeze(value, f"its size is computed with ({node.name})")
+    def freeze(self, labels: Labels, reason: str) -> None:
+        for ids in labels.values():
+            self.numbers.freeze(ids, reason)
 
-    def _stop(self, node: fx.Node) -> Channels | None:
+    def stop(self, node: fx.Node) -> Value:
         """Freezes all that reaches an operator that isn't followed. Its own output is no producer's any more."""
         for source in node.all_input_nodes:
-            self._freeze(self.values[source], f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
-        return self._untouchable(node, f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
+            value = self.values[source]
+            for labels in value if isinstance(value, list) else [value]:
+                self.freeze(labels, f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
+        parts = self.sizes.get(node)
+        return [{} for _ in parts] if isinstance(parts, tuple | list) else {}
 
-    def _source(self, node: fx.Node) -> Channels | None:
-        first = node.args[0]
-        return self.values[first] if isinstance(first, fx.Node) else None
+    def keep_axis(self, node: fx.Node, labels: Labels, *axes: int) -> Labels:
+        """`labels` without `axes`, which must stay whole for what `node` does."""
+        held = {axis: ids for axis, ids in labels.items() if axis in axes}
+        self.freeze(held, f"{operator_name(node, self.modules)} ({node.name}) works along it")
+        return {axis: ids for axis, ids in labels.items() if axis not in axes}
 
-    def _follow_module(self, node: fx.Node, module: nn.Module) -> Channels | None:
-        value = self._source(node)
-        if isinstance(module, nn.Conv1d | nn.Conv2d) and value is not None and value.axis == 1:
-            return self._layer(node, module, value, kernel=math.prod(module.kernel_size), axis=1)
-        rank = len(self.shapes[node])
-        if isinstance(module, nn.Linear) and value is not None and value.axis == rank - 1:
-            return self._layer(node, module, value, kernel=1, axis=rank - 1)
-        if isinstance(module, nn.Linear):
-            # Channels elsewhere than on the last axis pass through; what it produces itself stays as it is.
-            return value if value is not None and value.axis < rank - 1 else self._stop(node)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and value is not None and value.axis == 1:
-            return self._norm(module, value)
-        if isinstance(module, nn.PReLU) and value is not None and value.axis == 1:
-            return value if module.num_parameters == 1 else self._norm(module, value)
-        if isinstance(module, ELEMENTWISE):
-            return value
-        if isinstance(module, SPATIAL) and value is not None and value.axis == 1:
-            return value
-        return self._stop(node)
+    def held(self, count: int, reason: str) -> Ids:
+        """New numbers for channels that no layer of the map makes."""
+        ids = self.numbers.new(count)
+        self.numbers.freeze(ids, reason)
+        return ids
 
-    def _norm(self, module: nn.Module, value: Channels) -> Channels:
-        name = self.names[id(module)]
-        self.map.norm_parameters[name] = len(list(module.parameters()))
-        if name in self.tied:
-            self.numbers.freeze(value.ids, f"{name} shares its parameters with another layer")
-        if name in self.map.norms:
-            self.numbers.unite(self.map.norms[name], value.ids)
-        self.map.norms[name] = value.ids
-        return value
-
-    def _layer(
-        self, node: fx.Node, module: nn.Conv1d | nn.Conv2d | nn.Linear, value: Channels, kernel: int, axis: int
-    ) -> Channels:
-        name = self.names[id(module)]
-        groups = 1 if isinstance(module, nn.Linear) else module.groups
-        size = module.weight.shape[0]
-        outputs = self.numbers.new(size) if name not in self.map.layers else self.map.layers[name].outputs
-        if name in self.map.layers:  # a shared layer: every use must agree
-            self.numbers.unite(self.map.layers[name].inputs, value.ids)
-        if groups == len(value.ids) and groups > 1:
-            self.numbers.unite(np.repeat(value.ids, size // groups), outputs)
-        elif groups > 1:  # each group keeps the same places, so that groups stay equal in size
-            for ids in (value.ids, outputs):
-                by_group = ids.reshape(groups, -1)
-                for row in by_group[1:]:
-                    self.numbers.unite(by_group[0], row)
-        shape = self.shapes[node]
-        positions = math.prod(shape[1:]) // size
-        if name in self.map.layers:
-            positions += self.map.layers[name].positions
-        if name in self.tied:
-            for ids in (value.ids, outputs):
-                self.numbers.freeze(ids, f"{name} shares its weight with another layer")
-        self.map.layers[name] = Layer(name, value.ids, outputs, groups, kernel, positions, module.bias is not None)
-        return Channels(axis, outputs)
-
-    def _follow_function(self, node: fx.Node, name: str) -> Channels | None:
-        handlers: dict[str, Callable[[fx.Node], Channels | None]] = {
-            "cat": self._cat,
-            "flatten": self._flatten,
-            "reshape": self._reshape,
-            "squeeze": self._ones,
-            "unsqueeze": self._ones,
-            "mean": self._reduce,
-            "sum": self._reduce,
-            "constant_pad_nd": self._pad,
-            "pad": self._pad,
-            "permute": self._permute,
-            "transpose": self._transpose,
-        }
-        if name in handlers:
-            return handlers[name](node)
-        if name in BINARY_FUNCTIONS:
-            return self._binary(node)
-        if name in UNARY_FUNCTIONS and node.all_input_nodes == [node.args[0]]:
-            return self._source(node)
-        return self._stop(node)
-
-    def _binary(self, node: fx.Node) -> Channels | None:
-        operands = [argument for argument in node.args[:2] if isinstance(argument, fx.Node)]
-        tensors = [operand for operand in operands if operand in self.shapes]
-        if len(tensors) == 1:
-            return self.values[tensors[0]]
-        left, right = tensors
-        rank = len(self.shapes[node])
-        known: list[Channels] = []
-        for operand, other in ((left, right), (right, left)):
-            value = self.values[operand]
-            if value is None and math.prod(self.shapes[operand]) != 1:
-                return self._constant(node, operand, other)
-            if value is not None:
-                known.append(Channels(value.axis + rank - len(self.shapes[operand]), value.ids))
-        if len(known) == 2 and known[0].axis == known[1].axis:
-            if len(known[0].ids) == len(known[1].ids):
-                self.numbers.unite(known[0].ids, known[1].ids)
-                return known[0]
-            wide, narrow = sorted(known, key=lambda value: -len(value.ids))  # broadcast from one channel
-            self._freeze(narrow, f"it is broadcast in {node.name}")
-            return wide
-        return known[0] if len(known) == 1 else self._stop(node)
-
-    def _constant(self, node: fx.Node, constant: fx.Node, other: fx.Node) -> Channels | None:
-        """A constant operand passes where it is the same for every channel."""
-        value = self.values[other]
-        if value is None or constant.op != "get_attr":
-            return self._stop(node)
-        shape = self.shapes[constant]
-        place = value.axis - len(self.shapes[other])  # from the end, as broadcasting aligns
-        if len(shape) <= len(self.shapes[other]) and (-place > len(shape) or shape[place] == 1):
-            return value
-        return self._stop(node)
-
-    def _cat(self, node: fx.Node) -> Channels | None:
-        sources = node.args[0]
-        if not isinstance(sources, Sequence):
-            return self._stop(node)
-        values = [self.values[source] for source in sources if isinstance(source, fx.Node)]
-        known = [value for value in values if value is not None]
-        axes = {value.axis for value in known}
-        if len(known) != len(sources) or len(axes) != 1:
-            return self._stop(node)
-        axis = axes.pop()
-        dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-        if isinstance(dimension, int) and dimension % len(self.shapes[node]) == axis:
-            return Channels(axis, np.concatenate([value.ids for value in known]))
-        for value in known[1:]:
-            self.numbers.unite(known[0].ids, value.ids)
-        return known[0]
-
-    def _flatten(self, node: fx.Node) -> Channels | None:
-        value, source = self._source(node), node.args[0]
-        if value is None or not isinstance(source, fx.Node):
-            return self._stop(node)
-        shape = self.shapes[source]
-        start, stop = _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)
-        start, stop = start % len(shape), stop % len(shape)
-        if stop < value.axis:
-            return Channels(value.axis - (stop - start), value.ids)
-        if start > value.axis:
-            return value
-        # Row-major: what lies before the channels repeats them as a block, what lies behind each one by itself.
-        block = np.repeat(value.ids, math.prod(shape[value.axis + 1 : stop + 1]))
-        return Channels(start, np.tile(block, math.prod(shape[start : value.axis])))
-
-    def _reshape(self, node: fx.Node) -> Channels | None:
-        """Only where axes of length one come or go, and the channels' length isn't written down."""
-        sizes: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
-        result = self._ones(node)
-        if result is None or not isinstance(sizes, Sequence) or sizes[result.axis] != -1:
-            return self._stop(node)
+    def broadcast(self, node: fx.Node, operands: list[fx.Node]) -> Labels:
+        """The labels of an element-wise operator's result: along each axis the operands' numbers are united."""
+        result: dict[int, Ids] = {}
+        shape = self.shape(node)
+        for axis, size in enumerate(shape):
+            known: list[Ids] = []
+            missing = False
+            for operand in operands:
+                place = axis - len(shape) + len(self.shape(operand))
+                ids = self.labels(operand).get(place)
+                if place < 0:
+                    continue
+                if self.shape(operand)[place] != size:
+                    self.freeze({} if ids is None else {place: ids}, f"it is broadcast in {node.name}")
+                elif ids is None:
+                    missing = True
+                else:
+                    known.append(ids)
+            for ids in known:
+                if missing:
+                    self.numbers.freeze(ids, f"it meets values in {node.name} that must stay")
+                else:
+                    self.numbers.unite(known[0], ids)
+            if known and not missing:
+                result[axis] = known[0]
         return result
 
-    def _ones(self, node: fx.Node) -> Channels | None:
-        value, source = self._source(node), node.args[0]
-        if value is None or not isinstance(source, fx.Node):
-            return self._stop(node)
-        before, after = self.shapes[source], self.shapes[node]
-        kept = [axis for axis, size in enumerate(before) if size != 1]
-        places = [axis for axis, size in enumerate(after) if size != 1]
-        if [before[axis] for axis in kept] != [after[axis] for axis in places] or value.axis not in kept:
-            return self._stop(node)
-        return Channels(places[kept.index(value.axis)], value.ids)
+    def _follow(self, node: fx.Node) -> Value:
+        if node.op == "placeholder":
+            return {}
+        if node.op == "output":
+            for source in node.all_input_nodes:
+                self.freeze(self.labels(source), "it is an output of the network")
+            return {}
+        if node.op == "get_attr":
+            return self._constant(node)
+        if isinstance(self.sizes[node], int | float):
+            return self._length(node)
+        if node.op == "call_module":
+            return self._module(node, self.modules[str(node.target)])
+        name = operator_name(node)
+        if name in FUNCTIONS:
+            return FUNCTIONS[name](self, node)
+        if name in BROADCAST_FUNCTIONS:
+            return self.broadcast(node, [source for source in node.all_input_nodes if source in self.sizes])
+        if name in UNARY_FUNCTIONS and node.all_input_nodes == [node.args[0]]:
+            return self.labels(node.args[0])
+        return self.stop(node)
 
-    def _reduce(self, node: fx.Node) -> Channels | None:
-        value, source = self._source(node), node.args[0]
-        if value is None or not isinstance(source, fx.Node):
-            return self._stop(node)
-        rank = len(self.shapes[source])
-        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        dimensions = [given] if isinstance(given, int) else given
-        if not isinstance(dimensions, Sequence):
-            return self._stop(node)
-        reduced = {int(dimension) % rank for dimension in dimensions}
-        if value.axis in reduced:
-            return self._stop(node)
-        if len(self.shapes[node]) == rank:
-            return value
-        return Channels(value.axis - sum(dimension < value.axis for dimension in reduced), value.ids)
+    def _constant(self, node: fx.Node) -> Labels:
+        name = str(node.target)
+        if name not in self.map.slices:
+            shape = self.shape(node)
+            made = {axis: self.numbers.new(size) for axis, size in enumerate(shape) if size > 1}
+            if name in self.shared:
+                self.freeze(made, f"{name} is used under several names")
+            self.map.slices[name] = made
+        return self.map.slices[name]
 
-    def _pad(self, node: fx.Node) -> Channels | None:
-        value, widths = self._source(node), node.args[1]
-        if value is None or not isinstance(widths, Sequence) or len(self.shapes[node]) - len(widths) // 2 <= value.axis:
-            return self._stop(node)
-        return value
+    def _length(self, node: fx.Node) -> Labels:
+        """A number that is computed: a length along a labelled axis must not change."""
+        for source in node.all_input_nodes:
+            labels = self.labels(source)
+            given: Any = node.args[1] if len(node.args) > 1 else None
+            axes = [given % len(self.shape(source))] if isinstance(given, int) and labels else list(labels)
+            self.freeze({a: labels[a] for a in axes if a in labels}, f"its size is computed with ({node.name})")
+        return {}
 
-    def _permute(self, node: fx.Node) -> Channels | None:
-        value = self._source(node)
-        given: Any = node.args[1] if len(node.args) == 2 else node.args[1:]
-        rank = len(self.shapes[node])
-        if value is None or not isinstance(given, Sequence) or not all(isinstance(entry, int) for entry in given):
-            return self._stop(node)
-        return Channels([int(entry) % rank for entry in given].index(value.axis), value.ids)
+    def _module(self, node: fx.Node, module: nn.Module) -> Value:
+        labels = self.labels(node.args[0])
+        rank = len(self.shape(node))
+        if isinstance(module, nn.Linear):
+            return self._layer(node, module, rank - 1)
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) and rank == module.weight.dim():
+            return self._layer(node, module, 1)
+        if isinstance(module, nn.Embedding):
+            return self._embedding(node, module, labels)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.PReLU):
+            return self._norm(module, labels, 1)
+        if isinstance(module, nn.LayerNorm):
+            return self._layer_norm(node, module, labels, rank)
+        if isinstance(module, nn.GroupNorm):
+            return self._group_norm(node, module, labels)
+        if isinstance(module, nn.Softmax | nn.LogSoftmax) and isinstance(module.dim, int):
+            return self.keep_axis(node, labels, module.dim % rank)
+        if isinstance(module, nn.PixelShuffle):
+            return self._pixel_shuffle(node, module, labels)
+        if isinstance(module, ELEMENTWISE):
+            return labels
+        if isinstance(module, SPATIAL):
+            return self.keep_axis(node, labels, *range(2, rank))
+        return self.stop(node)
 
-    def _transpose(self, node: fx.Node) -> Channels | None:
-        value = self._source(node)
-        if value is None:
-            return self._stop(node)
-        rank = len(self.shapes[node])
-        one, other = _argument(node, 1, "dim0", 0) % rank, _argument(node, 2, "dim1", 1) % rank
-        return Channels({one: other, other: one}.get(value.axis, value.axis), value.ids)
+    def _layer(self, node: fx.Node, module: nn.Linear | Convolution, axis: int) -> Labels:
+        name = self.names[id(module)]
+        groups = 1 if isinstance(module, nn.Linear) else module.groups
+        transposed = isinstance(module, nn.ConvTranspose2d)
+        labels = self.labels(node.args[0])
+        if not isinstance(module, nn.Linear):
+            labels = self.keep_axis(node, labels, *(other for other in labels if other != 1))
+        size, wanted = _widths(module)
+        inputs = labels.get(axis)
+        if inputs is None:
+            inputs = self.held(wanted, "it isn't a layer's output alone")
+        known = self.map.layers.get(name)
+        outputs = self.numbers.new(size) if known is None else known.outputs
+        if known is not None:  # a shared layer: every use must agree
+            self.numbers.unite(known.inputs, inputs)
+        layer = Layer(name, inputs, outputs, groups, transposed)
+        self._tie_groups(layer)
+        if name in self.tied:
+            self.freeze({0: inputs, 1: outputs}, f"{name} shares its weight with another layer")
+        self._declare(layer, module)
+        if not layer.depthwise:
+            self.map.reads.append(Read(node.name, (0,), axis - len(self.shape(node)), inputs))
+        self._count(node, module, layer, [ids for other, ids in labels.items() if other != axis])
+        return {**{other: ids for other, ids in labels.items() if other != axis}, axis: outputs}
+
+    def _tie_groups(self, layer: Layer) -> None:
+        if layer.transposed and layer.groups > 1:
+            self.freeze({0: layer.inputs, 1: layer.outputs}, f"{layer.name} is a transposed convolution with groups")
+        elif layer.depthwise:
+            self.numbers.unite(layer.inputs.repeat(len(layer.outputs) // layer.groups), layer.outputs)
+        elif layer.groups > 1:  # each group keeps the same places, so that groups stay equal in size
+            for ids in (layer.inputs, layer.outputs):
+                by_group = ids.reshape(layer.groups, -1)
+                for row in by_group[1:]:
+                    self.numbers.unite(by_group[0], row)
+
+    def _declare(self, layer: Layer, module: nn.Module) -> None:
+        """What changes in the module when channels go."""
+        name, channels = layer.name, self.map
+        channels.layers[name] = layer
+        channels.producers[name] = layer.outputs
+        places = {0: layer.outputs}
+        if not layer.depthwise:
+            places[1] = layer.inputs[: len(layer.inputs) // layer.groups]
+        if layer.transposed:
+            places = {} if layer.groups > 1 else {0: layer.inputs, 1: layer.outputs}
+        channels.slices[f"{name}.weight"] = places
+        if getattr(module, "bias", None) is not None:
+            channels.slices[f"{name}.bias"] = {0: layer.outputs}
+        kinds = ("in_features", "out_features") if isinstance(module, nn.Linear) else ("in_channels", "out_channels")
+        channels.attributes |= {(name, kinds[0]): layer.inputs, (name, kinds[1]): layer.outputs}
+        if layer.depthwise:
+            channels.attributes[name, "groups"] = layer.inputs
+        if not isinstance(module, nn.Linear):
+            channels.convolutions.add(name)
+
+    def _count(self, node: fx.Node, module: nn.Linear | Convolution, layer: Layer, others: list[Ids]) -> None:
+        source: Any = node.args[0]
+        pixels = math.prod(self.single_shape(source if layer.transposed else node))
+        each = module.weight.numel() // (len(layer.inputs) if layer.transposed else len(layer.outputs))
+        ends = (layer.outputs,) if layer.depthwise else (layer.outputs, layer.inputs)
+        self.map.products.append(Product(pixels * each, (*ends, *others)))
+
+    def _embedding(self, node: fx.Node, module: nn.Embedding, labels: Labels) -> Labels:
+        name = self.names[id(module)]
+        outputs = self.map.producers.get(name)
+        if outputs is None:
+            outputs = self.numbers.new(module.embedding_dim)
+        if name in self.tied:
+            self.numbers.freeze(outputs, f"{name} shares its weight with another layer")
+        self.map.producers[name] = outputs
+        self.map.slices[f"{name}.weight"] = {1: outputs}
+        self.map.attributes[name, "embedding_dim"] = outputs
+        return {**labels, len(self.shape(node)) - 1: outputs}
+
+    def _norm(self, module: nn.Module, labels: Labels, axis: int) -> Labels:
+        """A module with one parameter, or statistic, a channel."""
+        name, ids = self.names[id(module)], labels.get(axis)
+        if isinstance(module, nn.PReLU) and module.num_parameters == 1:
+            return labels
+        if ids is None:
+            return labels
+        if name in self.tied:
+            self.numbers.freeze(ids, f"{name} shares its parameters with another layer")
+        if name in self.map.norms:
+            self.numbers.unite(self.map.norms[name], ids)
+        self.map.norms[name] = ids
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            if getattr(module, part, None) is not None:
+                self.map.slices[f"{name}.{part}"] = {0: ids}
+        kind = {nn.PReLU: "num_parameters", nn.LayerNorm: "normalized_shape", nn.GroupNorm: "num_channels"}
+        self.map.attributes[name, kind.get(type(module), "num_features")] = ids
+        return labels
+
+    def _layer_norm(self, node: fx.Node, module: nn.LayerNorm, labels: Labels, rank: int) -> Labels:
+        if len(module.normalized_shape) > 1:
+            return self.keep_axis(node, labels, *range(rank - len(module.normalized_shape), rank))
+        if rank - 1 in labels:
+            self.numbers.mark(labels[rank - 1], "width")
+            self.map.averages[node.name] = Average(node.name, labels[rank - 1], None)
+        return self._norm(module, labels, rank - 1)
+
+    def _group_norm(self, node: fx.Node, module: nn.GroupNorm, labels: Labels) -> Labels:
+        """Whole groups go without a trace; channels out of every group change its statistics."""
+        ids = labels.get(1)
+        if ids is None:
+            return labels
+        groups, each = module.num_groups, module.num_channels // module.num_groups
+        rows: Ids | None = ids
+        if each > 1:
+            rows, columns = self.numbers.split(ids, groups, each)
+            if columns is not None:
+                self.numbers.mark(columns, "width")
+        if rows is None and groups > 1:
+            return self.keep_axis(node, labels, 1)
+        self.map.averages[node.name] = Average(node.name, ids, rows)
+        if rows is not None and groups > 1:
+            self.map.attributes[self.names[id(module)], "num_groups"] = rows
+        return self._norm(module, labels, 1)
+
+    def _pixel_shuffle(self, node: fx.Node, module: nn.PixelShuffle, labels: Labels) -> Labels:
+        labels = self.keep_axis(node, labels, *(axis for axis in labels if axis != 1))
+        if 1 not in labels or self.shape(node)[1] == 1:
+            return self.keep_axis(node, labels, 1)
+        rows, columns = self.numbers.split(labels[1], self.shape(node)[1], module.upscale_factor**2)
+        if columns is not None:
+            self.numbers.freeze(columns, f"{node.name} makes pixels of it")
+        return {} if rows is None else {1: rows}
 
 
-def _tied(module: nn.Module) -> set[str]:
-    """Names of the modules of which a parameter belongs to another module too."""
-    owners: dict[int, set[int]] = {}
-    names: dict[int, str] = {}
-    for path, part in module.named_modules(remove_duplicate=False):
-        names.setdefault(id(part), path)
-        for parameter in part.parameters(recurse=False):
-            owners.setdefault(id(parameter), set()).add(id(part))
-    return {names[part] for parts in owners.values() if len(parts) > 1 for part in parts}
-
-
-def _argument(node: fx.Node, place: int, name: str, default: int) -> int:
-    value: Any = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
-    return int(value)
-
-
-def operator_name(node: fx.Node, modules: dict[str, nn.Module] | None = None) -> str:
-    """The plain name of what a node calls: `Conv2d`, `add`, `cat` …"""
-    if node.op == "call_module" and modules is not None:
-        return type(modules[str(node.target)]).__name__
-    if isinstance(node.target, OpOverload):
-        return str(node.target.overloadpacket.__name__).rstrip("_")
-    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", node.target))
+def _widths(module: nn.Linear | Convolution) -> tuple[int, int]:
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    return module.out_channels, module.in_channels

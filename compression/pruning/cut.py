@@ -3,97 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import fx, nn
 
 from compression.network import Encoding, Network
-from compression.pruning.channel_map import ChannelMap, Ids, Layer
+from compression.pruning.channel_map import ChannelMap
+from compression.pruning.numbers import Ids
+from compression.pruning.reference import zeroed
 from compression.verify import check_equal
 
 Kept = NDArray[np.bool_]  # by channel number
 
 
 def cut(network: Network, channels: ChannelMap, removed: list[int], *, reason: Mapping[str, object]) -> Network:
-    """A copy of `network` without the classes `removed` (representatives).
+    """A copy of `network` without the units `removed`.
 
-    It is compared with the network whose removed channels are zeroed at their consumers' inputs: both must agree to
+    It is compared with the network whose removed channels are zeroed where they are read (`zeroed`): both must agree to
     1e-5 (relative, fp32), or VerificationError is raised and nothing was changed.
     """
-    kept = ~np.isin(channels.classes, removed)
+    kept = channels.kept(removed)
     result = network.copy()
-    modules = dict(result.module.named_modules())
     encodings = dict(network.encodings)
-    for name, layer in channels.layers.items():
-        module = modules[name]
-        outputs, inputs = _places(kept[layer.outputs]), _input_places(layer, kept)
-        _slice(module, name, {"weight": [(0, outputs), (1, inputs)], "bias": [(0, outputs)]}, encodings)
-        _resize(module, layer, len(outputs), int(kept[layer.inputs].sum()))
-    for name, ids in channels.norms.items():
-        module, places = modules[name], _places(kept[ids])
-        entries = {entry: [(0, places)] for entry in ("weight", "bias", "running_mean", "running_var")}
-        _slice(module, name, entries, encodings)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.num_features = len(places)
-        elif isinstance(module, nn.PReLU):
-            module.num_parameters = len(places)
+    for name, axes in channels.slices.items():
+        _slice(result.module, name, axes, kept, encodings)
+    modules = dict(result.module.named_modules())
+    for (name, attribute), ids in channels.attributes.items():
+        count = int(kept[ids].sum())
+        setattr(modules[name], attribute, (count,) if attribute == "normalized_shape" else count)
+    for node in result.module.graph.nodes:
+        _rewrite(node, channels, kept)
+    result.module.recompile()
     result = result.replaced(encodings=encodings, provenance=(*network.provenance, dict(reason)))
     check_equal(result, zeroed(network, channels, removed), what="the cut network against the zero-masked original")
     return result
 
 
-def zeroed(network: Network, channels: ChannelMap, removed: list[int]) -> Network:
-    """A copy of `network`, of full width, in which the consumers of removed channels read zero from them."""
-    kept = ~np.isin(channels.classes, removed)
-    result = network.copy()
-    weights = dict(result.module.named_parameters(remove_duplicate=False))
-    with torch.no_grad():
-        for name, layer in channels.layers.items():
-            if layer.depthwise:
-                continue  # it passes a channel on; it doesn't consume it
-            weight = weights[f"{name}.weight"]
-            by_group = weight.reshape(layer.groups, -1, weight.shape[1], *weight.shape[2:])
-            alive = torch.from_numpy(kept[layer.inputs]).reshape(layer.groups, 1, weight.shape[1])
-            by_group *= alive.reshape(*alive.shape, *[1] * (by_group.dim() - 3))
-    return result
-
-
-def _places(kept: Kept) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(kept))
-
-
-def _input_places(layer: Layer, kept: Kept) -> Tensor:
-    """Positions along weight axis 1 that stay. Every group keeps the same ones (`map_channels` united them)."""
-    if layer.depthwise:
-        return torch.tensor([0])
-    first: Ids = layer.inputs[: len(layer.inputs) // layer.groups]
-    return _places(kept[first])
-
-
 def _slice(
-    module: nn.Module, name: str, entries: Mapping[str, list[tuple[int, Tensor]]], encodings: dict[str, Encoding]
+    module: fx.GraphModule, name: str, axes: Mapping[int, Ids], kept: Kept, encodings: dict[str, Encoding]
 ) -> None:
-    for entry, cuts in entries.items():
-        value = getattr(module, entry, None)
-        if value is None or all(len(places) == value.shape[dim] for dim, places in cuts):
-            continue  # a tensor that stays whole also stays the same one as another layer's
-        sliced = value.detach()
-        for dim, places in cuts:
-            sliced = sliced.index_select(dim, places)
-            if f"{name}.{entry}" in encodings:
-                encodings[f"{name}.{entry}"] = encodings[f"{name}.{entry}"].select(dim, places)
-        if isinstance(value, nn.Parameter):
-            setattr(module, entry, nn.Parameter(sliced.contiguous(), requires_grad=value.requires_grad))
-        else:
-            setattr(module, entry, sliced.contiguous())
+    owner_name, _, part = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    value = getattr(owner, part)
+    places = {axis: torch.from_numpy(np.flatnonzero(kept[ids])) for axis, ids in axes.items()}
+    shrunk = {axis: chosen for axis, chosen in places.items() if len(chosen) < value.shape[axis]}
+    if not shrunk:
+        return  # a tensor that stays whole also stays the same one as another layer's
+    sliced = value.detach()
+    for axis, chosen in shrunk.items():
+        sliced = sliced.index_select(axis, chosen)
+        if name in encodings:
+            encodings[name] = encodings[name].select(axis, chosen)
+    if isinstance(value, nn.Parameter):
+        setattr(owner, part, nn.Parameter(sliced.contiguous(), requires_grad=value.requires_grad))
+    else:
+        setattr(owner, part, sliced.contiguous())
 
 
-def _resize(module: nn.Module, layer: Layer, outputs: int, inputs: int) -> None:
-    if isinstance(module, nn.Linear):
-        module.in_features, module.out_features = inputs, outputs
-    elif isinstance(module, nn.Conv1d | nn.Conv2d):
-        module.in_channels, module.out_channels = inputs, outputs
-        if layer.depthwise:
-            module.groups = inputs
+def _rewrite(node: fx.Node, channels: ChannelMap, kept: Kept) -> None:
+    """Lengths that are written in a node, and the scale of an attention whose heads became narrower."""
+    arguments: list[Any] = list(node.args)
+    for (name, (place, entry)), ids in channels.literals.items():
+        if name == node.name:
+            sizes = list(arguments[place])
+            sizes[entry] = int(kept[ids].sum())
+            arguments[place] = type(arguments[place])(sizes)
+    if node.name in channels.splits:
+        lengths = [int(kept[ids].sum()) for ids in channels.splits[node.name]]
+        if any(length < len(ids) for length, ids in zip(lengths, channels.splits[node.name], strict=True)):
+            axis = arguments[2] if len(arguments) > 2 else node.kwargs.get("dim", 0)
+            node.target = torch.split
+            node.kwargs = {}
+            arguments = [arguments[0], lengths, axis]
+    node.args = tuple(arguments)
+    if node.name in channels.scales:
+        scale, ids = channels.scales[node.name]
+        if not kept[ids].all():
+            node.kwargs = {**node.kwargs, "scale": scale}

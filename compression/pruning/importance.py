@@ -1,7 +1,7 @@
-"""How much each channel matters: one score a class of channels, by three criteria.
+"""How much each channel matters: one score a unit, by three criteria.
 
-A class is what `ChannelMap.classes` unites: it is kept or removed as a whole. Scores of one criterion are comparable
-across layers; a lower score is removed first.
+A unit is what is kept or removed as a whole (`ChannelMap.units`). Scores of one criterion are comparable across layers;
+a lower score is removed first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor, fx
 from compression.context import Context
 from compression.errors import MethodError
 from compression.network import Network, as_tuple
-from compression.pruning.channel_map import ChannelMap, Ids, Layer
+from compression.pruning.channel_map import ChannelMap, Layer
+from compression.pruning.numbers import Ids
+from compression.pruning.reference import gated
 from compression.training.losses import label_loss
 
 Criterion = Literal["taylor", "magnitude", "batch_norm"]
@@ -29,7 +31,7 @@ TAYLOR_BATCH = 32
 def importance(
     network: Network, channels: ChannelMap, criterion: Criterion, context: Context, selected: set[str]
 ) -> Scores:
-    """Scores indexed by class representative (other entries are zero). `selected` layers may lose channels."""
+    """Scores indexed by unit (other entries are zero). `selected` layers may lose channels."""
     if criterion == "taylor":
         return taylor(network, channels, context)
     if criterion == "magnitude":
@@ -41,15 +43,16 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
     """First-order Taylor expansion of removing a channel (Molchanov et al. 2019, equation 8): the squared derivative of
     the loss by a gate on the channel, averaged over mini-batches of the training split.
 
-    The gate sits where the channel is consumed, so its derivative is the sum of weight × gradient over the consumers'
-    slices: exactly what removing the channel takes away. Without labels the loss is replaced by a random projection of
-    the outputs; the mean square is then the Gauss-Newton curvature of the squared distance to the original's outputs.
+    The gates sit where channels are read, by layers and by the product of queries and keys: exactly what removing them
+    takes away. A unit of several channels (a head) has the sum of their derivatives. Without labels the loss is
+    replaced by a random projection of the outputs; the mean square is then the Gauss-Newton curvature of the squared
+    distance to the original's outputs.
     """
     data = context.require_data("importance: taylor")
-    module = network.copy().module.to(context.device)
-    weights = dict(module.named_parameters(remove_duplicate=False))
-    consumers = {name: layer for name, layer in channels.layers.items() if not layer.depthwise}
-    total = np.zeros(len(channels.classes))
+    module, gates = gated(network, channels)
+    module.to(context.device)
+    members = [channels.members(read.ids) for read in channels.reads]
+    total = np.zeros(len(channels.units))
     batches = 0
     for outputs, labels in _batches(module, context):
         if labels is not None and data.task is not None:
@@ -58,27 +61,28 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
             generator = torch.Generator().manual_seed(context.seed + batches)
             loss = torch.stack([(output * _noise_like(output, generator)).sum() for output in outputs]).sum()
             loss = loss / len(outputs[0]) ** 0.5
-        gradients = torch.autograd.grad(loss, [weights[f"{name}.weight"] for name in consumers])
-        gates = np.zeros(len(channels.classes))
-        for (name, layer), gradient in zip(consumers.items(), gradients, strict=True):
-            product = (gradient * weights[f"{name}.weight"]).detach().cpu().double()
-            np.add.at(gates, channels.classes[layer.inputs], by_input(product, layer).numpy())
-        total += gates**2
+        slopes = np.zeros(len(channels.units))
+        gradients = torch.autograd.grad(loss, gates, materialize_grads=True)
+        for (places, units), gradient in zip(members, gradients, strict=True):
+            np.add.at(slopes, units, gradient.detach().cpu().double().flatten().numpy()[places])
+        total += slopes**2
         batches += 1
     return total / batches
 
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
-    """Group magnitude (Fang et al. 2023, DepGraph, p = 2): the mean, over all parameters that a class owns in
-    different layers, of its squared L2 norm; divided by the mean over the classes that share the same producers."""
+    """Group magnitude (Fang et al. 2023, DepGraph, p = 2): the mean, over all parameters that a unit owns in
+    different layers, of its squared L2 norm; divided by the mean over the units of the same width."""
     weights = dict(network.module.named_parameters(remove_duplicate=False))
 
     def members() -> Iterator[tuple[Ids, Tensor]]:
         for name, layer in channels.layers.items():
             squared = weights[f"{name}.weight"].detach().double().square()
-            yield layer.outputs, squared.flatten(1).sum(1)
+            yield layer.outputs, by_output(squared, layer)
             if not layer.depthwise:
                 yield layer.inputs, by_input(squared, layer)
+        for name in set(channels.producers) - set(channels.layers):  # embeddings
+            yield channels.producers[name], weights[f"{name}.weight"].detach().double().square().sum(0)
         for name, ids in channels.norms.items():
             if f"{name}.weight" in weights:
                 yield ids, weights[f"{name}.weight"].detach().double().square()
@@ -87,18 +91,17 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
 
 
 def batch_norm_scale(network: Network, channels: ChannelMap, selected: set[str]) -> Scores:
-    """|γ| of the batch norms on a channel (Liu et al. 2017, Network Slimming), mean over them.
+    """|γ| of the norms on a channel (Liu et al. 2017, Network Slimming), mean over them.
 
     MethodError: a layer that may lose channels has none.
     """
     weights = dict(network.module.named_parameters(remove_duplicate=False))
-    covered = np.zeros(len(channels.classes), dtype=bool)
+    covered: set[int] = set()
     for name, ids in channels.norms.items():
         if f"{name}.weight" in weights:
-            covered[channels.classes[ids]] = True
-    for name, layer in channels.layers.items():
-        open_classes = channels.classes[layer.outputs[~channels.frozen[layer.outputs]]]
-        if name in selected and not bool(covered[open_classes].all()):
+            covered |= set(channels.open_units(ids))
+    for name, ids in channels.producers.items():
+        if name in selected and not set(channels.open_units(ids)) <= covered:
             raise MethodError("importance batch_norm needs a batch norm with a scale on every pruned layer", name)
 
     def members() -> Iterator[tuple[Ids, Tensor]]:
@@ -111,36 +114,35 @@ def batch_norm_scale(network: Network, channels: ChannelMap, selected: set[str])
 
 def by_input(values: Tensor, layer: Layer) -> Tensor:
     """Sums a weight-shaped tensor over all but the input axis: one value for each of `layer.inputs`."""
+    if layer.transposed:
+        return values.flatten(1).sum(1)
+    by_group = values.reshape(layer.groups, values.shape[0] // layer.groups, values.shape[1], -1)
+    return by_group.sum(dim=(1, 3)).flatten()
+
+
+def by_output(values: Tensor, layer: Layer) -> Tensor:
+    """Sums a weight-shaped tensor over all but the output axis: one value for each of `layer.outputs`."""
+    if not layer.transposed:
+        return values.flatten(1).sum(1)
     by_group = values.reshape(layer.groups, values.shape[0] // layer.groups, values.shape[1], -1)
     return by_group.sum(dim=(1, 3)).flatten()
 
 
 def _mean_of(members: Callable[[], Iterator[tuple[Ids, Tensor]]], channels: ChannelMap) -> Scores:
-    sums, counts = np.zeros(len(channels.classes)), np.zeros(len(channels.classes))
+    sums, counts = np.zeros(len(channels.units)), np.zeros(len(channels.units))
     for ids, values in members():
-        np.add.at(sums, channels.classes[ids], values.numpy())
-        np.add.at(counts, channels.classes[ids], 1)
+        places, units = channels.members(ids)
+        np.add.at(sums, units, values.numpy()[places])
+        np.add.at(counts, units, 1)
     return sums / np.maximum(counts, 1)
 
 
 def _normalised(scores: Scores, channels: ChannelMap) -> Scores:
-    for classes in dimensions(channels).values():
-        mean = float(scores[classes].mean())
+    for width in channels.widths():
+        mean = float(scores[width.units].mean())
         if mean > 0:
-            scores[classes] /= mean
+            scores[width.units] /= mean
     return scores
-
-
-def dimensions(channels: ChannelMap) -> dict[tuple[str, ...], Ids]:
-    """The prunable classes, by the layers that produce them: what a network diagram shows as one width."""
-    producers: dict[int, list[str]] = {}
-    for name, layer in channels.layers.items():
-        for representative in np.unique(channels.classes[layer.outputs[~channels.frozen[layer.outputs]]]).tolist():
-            producers.setdefault(representative, []).append(name)
-    widths: dict[tuple[str, ...], list[int]] = {}
-    for representative, names in producers.items():
-        widths.setdefault(tuple(names), []).append(representative)
-    return {names: np.array(sorted(classes), dtype=np.int64) for names, classes in widths.items()}
 
 
 def _batches(module: fx.GraphModule, context: Context) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:

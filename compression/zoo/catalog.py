@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compression.errors import SpecError
 
@@ -68,6 +68,24 @@ class MobileNetArguments(ImageArguments):
     small_images: bool = Field(True, description="first strides 1 instead of 2, for images of about 32 x 32")
 
 
+class ViTArguments(ImageArguments):
+    """The defaults are ViT-Tiny's, with patches for images of 32 x 32."""
+
+    patch: int = Field(4, ge=1, le=64, description="side of a patch, in pixels; divides height and width")
+    embedding: int = Field(192, ge=1, le=2048, description="length of a token; a multiple of heads")
+    depth: int = Field(12, ge=1, le=48, description="blocks")
+    heads: int = Field(3, ge=1, le=64, description="of each block's attention")
+    hidden: int = Field(768, ge=1, le=8192, description="neurons of each block's FFN")
+
+    @model_validator(mode="after")
+    def _divides(self) -> ViTArguments:
+        if self.height % self.patch or self.width % self.patch:
+            raise ValueError("patch must divide height and width")
+        if self.embedding % self.heads:
+            raise ValueError("embedding must be a multiple of heads")
+        return self
+
+
 @dataclass(frozen=True)
 class Architecture:
     """`build(arguments)` makes the module, with random weights."""
@@ -116,6 +134,13 @@ def _mobilenet2(a: MobileNetArguments) -> nn.Module:
     return MobileNetV2(a.in_channels, a.classes, a.multiplier, small_images=a.small_images)
 
 
+def _vit(a: ViTArguments) -> nn.Module:
+    from compression.zoo.vit import VisionTransformer
+
+    patches = (a.height // a.patch) * (a.width // a.patch)
+    return VisionTransformer(a.in_channels, a.patch, patches, a.embedding, a.depth, a.heads, a.hidden, a.classes)
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "lenet300": Architecture("LeNet-300-100, a perceptron with two hidden layers", LeNet300Arguments, _lenet300),
     "lenet5": Architecture("LeNet-5 in Caffe's form", LeNet5Arguments, _lenet5),
@@ -124,6 +149,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "vgg-small": Architecture("VGG for small images: seven convolutions with batch norm", VGGArguments, _vgg),
     "mobilenet-v1": Architecture("MobileNet v1 with a width multiplier", MobileNetArguments, _mobilenet1),
     "mobilenet-v2": Architecture("MobileNet v2 with a width multiplier", MobileNetArguments, _mobilenet2),
+    "vit-tiny": Architecture("Vision transformer of the tiny size, with timm's names", ViTArguments, _vit),
 }
 
 

@@ -91,6 +91,18 @@ class ChunkThenCat(nn.Module):
         return self.head(torch.mean(self.after(torch.cat([right, left], 1)), [2, 3]))
 
 
+class Summed(nn.Module):
+    """A running sum over channels: each depends on those before it, so all of them stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.after, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.ops.aten.cumsum.default(self.stem(x), 1)
+        return self.head(torch.mean(self.after(x), [2, 3]))
+
+
 class Padded(nn.Module):
     """Asymmetric padding before a strided convolution, and a transposed layout in between."""
 
@@ -168,6 +180,7 @@ ALL = {
     "concat": Concat,
     "depthwise": Depthwise,
     "chunk": ChunkThenCat,
+    "summed": Summed,
     "padded": Padded,
     "shared": Shared,
     "excited": Excited,

@@ -18,7 +18,7 @@ from compression.pipeline import Job, compress, load
 from compression.registry import methods
 from compression.spec import parse_job
 from compression.zoo.catalog import ARCHITECTURES, zoo_network
-from tests.engine.nets import ChunkThenCat, network_of
+from tests.engine.nets import Summed, network_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "lenet300": {"features": 49},
@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vgg-small": {"in_channels": 1, "height": 16, "width": 16, "channels": 8},
     "mobilenet-v1": {"in_channels": 1, "height": 16, "width": 16, "multiplier": 0.25},
     "mobilenet-v2": {"in_channels": 1, "height": 16, "width": 16, "multiplier": 0.25},
+    "vit-tiny": {"in_channels": 1, "height": 12, "width": 8, "embedding": 24, "depth": 2, "heads": 3, "hidden": 48},
 }
 STEPS: dict[str, dict[str, Any]] = {
     "prune.structured": {"macs_ratio": 0.6, "rounds": 2, "finetune": {"epochs": 0.5}},
@@ -100,13 +101,12 @@ def test_every_criterion_runs_without_labels(criterion: str, tmp_path: Path) -> 
 def test_a_refusing_verdict_names_the_layer_and_the_operator() -> None:
     """All channels reach an operator that isn't followed, or an output."""
 
-    class Stuck(ChunkThenCat):
+    class Stuck(Summed):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            left, right = torch.chunk(self.stem(x), 2, 1)
-            return self.head(torch.cat([right, left], 1).mean([2, 3]))
+            return self.head(torch.mean(torch.ops.aten.cumsum.default(self.stem(x), 1), [2, 3]))
 
     network = network_of(Stuck(), 1, 8, 8)
     verdict = methods()["prune.structured"].check(network)
     assert not verdict.applicable
     assert verdict.where == "stem"
-    assert "chunk" in verdict.reason
+    assert "cumsum" in verdict.reason

@@ -1,9 +1,9 @@
-"""`prune.structured`: whole channels and neurons go, so that parameters, MACs and time really fall."""
+"""`prune.structured`: whole channels, neurons and heads go, so that parameters, MACs and time really fall."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -16,12 +16,14 @@ from compression.training.spec import Training
 if TYPE_CHECKING:
     from compression.context import Context
     from compression.network import Network
-    from compression.pruning.channel_map import ChannelMap
+    from compression.pruning.channel_map import ChannelMap, Width
     from compression.pruning.importance import Scores
+
+Part = Literal["channels", "neurons", "heads", "head_dim", "width"]
 
 
 class PruneStructured(StepSpec):
-    """Structured pruning: remove the least important channels and neurons, in rounds of prune and retrain.
+    """Structured pruning: remove the least important channels, neurons and heads, in rounds of prune and retrain.
 
     Give one target: `macs_ratio` or `parameters_ratio`, what is left of the network that the step was given.
     """
@@ -42,6 +44,14 @@ class PruneStructured(StepSpec):
     multiple_of: int = Field(
         1, ge=1, le=512, description="widths in multiples of this; runtimes work in blocks (8, 16)"
     )
+    prune: list[Part] = Field(
+        default=["channels", "neurons", "heads", "head_dim"],
+        min_length=1,
+        max_length=5,
+        description="what may go: channels of convolutions, neurons of linear layers (a transformer's FFN), whole "
+        "attention heads, places in every head of a layer, and width: channels that a layer or group norm averages "
+        "over, as a transformer's residual width; that norm then averages over those left",
+    )
     layers: LayerSelector = Field(default_factory=LayerSelector, description="which layers may lose channels")
 
     @model_validator(mode="after")
@@ -55,12 +65,13 @@ def check(network: Network) -> Verdict:
     from compression.pruning.channels import map_channels
 
     channels = map_channels(network)
-    frozen = [f"{name}: {channels.frozen_by[name]}" for name in channels.layers if name in channels.frozen_by]
-    if not channels.layers:
+    frozen_by = channels.frozen_by
+    frozen = [f"{name}: {reason}" for name, reason in frozen_by.items()]
+    if not channels.producers:
         return Verdict(False, "the network has no convolution or linear layer that can be followed")
-    if not any(channels.prunable(layer) for layer in channels.layers.values()):
-        first = next(iter(channels.frozen_by))
-        return Verdict(False, f"no channel can be removed: {channels.frozen_by[first]}", first, tuple(frozen))
+    if not any(channels.prunable(name) for name in channels.producers):
+        first = next(iter(frozen_by))
+        return Verdict(False, f"no channel can be removed: {frozen_by[first]}", first, tuple(frozen))
     return Verdict(True, details=tuple(frozen))
 
 
@@ -79,13 +90,11 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
     assert ratio is not None  # noqa: S101 - the validator of the spec holds this
     start = map_channels(network)
     selected = _selected(network, spec, start)
-    floors = {
-        name: max(1, math.ceil(len(layer.outputs) * (1 - spec.max_layer_ratio))) for name, layer in start.layers.items()
-    }
+    floors = {name: max(1, math.ceil(len(ids) * (1 - spec.max_layer_ratio))) for name, ids in start.producers.items()}
     before = getattr(cost_of(network), measure)
 
     def removable(current: Network, channels: ChannelMap, scores: Scores, target: float) -> list[int]:
-        model = CostModel(channels, measure, elsewhere=0)
+        model = CostModel(current, channels, measure)
         model.elsewhere = int(getattr(cost_of(current), measure) - model.total())
         return choose(
             channels,
@@ -93,13 +102,13 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
             model,
             target,
             by_saving=spec.importance == "taylor",
-            selected=selected,
+            widths=_widths(channels, spec, selected),
             floors=floors,
             multiple_of=spec.multiple_of,
         )
 
     # A target out of reach is refused now, not after all but the last round.
-    removable(network, start, np.zeros(len(start.classes)), before * ratio)
+    removable(network, start, np.zeros(len(start.units)), before * ratio)
 
     def cut_once(current: Network, target: float) -> tuple[Network, dict[str, Any]]:
         channels = map_channels(current)
@@ -107,7 +116,8 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
         removed = removable(current, channels, scores, target)
         record = {"step": "prune.structured", "importance": spec.importance, "removed": len(removed)}
         smaller = cut(current, channels, removed, reason=record)
-        return smaller, {"removed": len(removed), measure: getattr(cost_of(smaller), measure)}
+        facts = {"removed": len(removed), "parts": _parts(channels, removed)}
+        return smaller, {**facts, measure: getattr(cost_of(smaller), measure)}
 
     rounds: list[dict[str, Any]] = []
     current = network
@@ -123,20 +133,34 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
         rounds.append({"round": number, **facts})
         context.progress(number / spec.rounds, f"round {number} of {spec.rounds}")
     frozen = {name: reason for name, reason in start.frozen_by.items() if name in selected}
-    widths = {name: [len(layer.outputs), _width(current, name)] for name, layer in start.layers.items()}
+    end = map_channels(current)
+    widths = {name: [len(ids), len(end.producers[name])] for name, ids in start.producers.items()}
     return StepResult(current, {"rounds": rounds, "widths": widths, "left_alone": frozen})
 
 
 def _selected(network: Network, spec: PruneStructured, channels: ChannelMap) -> set[str]:
     selected = spec.layers.select({name: type(module).__name__ for name, module in network.layers().items()})
-    open_layers: Iterable[str] = (name for name, layer in channels.layers.items() if channels.prunable(layer))
-    if not selected & set(open_layers):
+    if not selected & {name for name in channels.producers if channels.prunable(name)}:
         raise SpecError("none of the selected layers can lose channels", "/layers")
+    if not _widths(channels, spec, selected):
+        found = sorted({part for width in channels.widths() if set(width.names) <= selected for part in width.parts})
+        known = f"have {', '.join(found)} that may go" if found else "share theirs with layers that aren't selected"
+        raise SpecError(f"the selected layers {known}; add to prune or layers", "/prune")
     return selected
 
 
-def _width(network: Network, name: str) -> int:
-    return int(dict(network.module.named_parameters())[f"{name}.weight"].shape[0])
+def _widths(channels: ChannelMap, spec: PruneStructured, selected: set[str]) -> list[Width]:
+    """Those that may shrink: all of a width's layers are selected, and all that it is may go."""
+    return [width for width in channels.widths() if set(width.names) <= selected and width.parts <= set(spec.prune)]
+
+
+def _parts(channels: ChannelMap, removed: list[int]) -> dict[str, int]:
+    """How many of each part were removed; what is several (a head's place that a norm averages over) counts as each."""
+    gone = set(removed)
+    counts: Counter[str] = Counter()
+    for width in channels.widths():
+        counts.update(dict.fromkeys(width.parts, len(gone & set(width.units.tolist()))))
+    return {part: count for part, count in sorted(counts.items()) if count}
 
 
 def predict(cost: Cost, spec: PruneStructured) -> Cost:

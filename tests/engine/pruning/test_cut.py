@@ -11,26 +11,31 @@ from torch import nn
 
 from compression.errors import MethodError, VerificationError
 from compression.network import Mask, Network
+from compression.pruning.channel_map import ChannelMap
 from compression.pruning.channels import map_channels
 from compression.pruning.cut import cut, zeroed
-from compression.pruning.importance import Scores, dimensions, magnitude
+from compression.pruning.importance import Scores, magnitude
 from compression.pruning.plan import CostModel, choose
-from tests.engine.nets import ALL, Chain, ChunkThenCat, Depthwise, Powers, Residual, Tied, network_of
+from tests.engine.nets import ALL, Chain, Depthwise, Powers, Residual, Summed, Tied, network_of
 
 
-def some_classes(network: Network, share: float = 0.4) -> list[int]:
-    """A seeded share of each width's classes."""
+def produced(channels: ChannelMap) -> set[tuple[str, ...]]:
+    return {width.names for width in channels.widths()}
+
+
+def some_units(network: Network, share: float = 0.4) -> list[int]:
+    """A seeded share of each width's units."""
     random = np.random.default_rng(0)
     removed: list[int] = []
-    for classes in dimensions(map_channels(network)).values():
-        removed += random.choice(classes, int(len(classes) * share), replace=False).tolist()
+    for width in map_channels(network).widths():
+        removed += random.choice(width.units, int(len(width.units) * share), replace=False).tolist()
     return removed
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_cut_equals_the_zero_masked_original(name: str) -> None:
     network = network_of(ALL[name](), 1, 8, 8)
-    removed = some_classes(network)
+    removed = some_units(network)
     assert removed
     before = {key: value.clone() for key, value in network.module.state_dict().items()}
     smaller = cut(network, map_channels(network), removed, reason={})  # raises unless it does
@@ -46,7 +51,7 @@ def test_a_cut_equals_the_zero_masked_original(name: str) -> None:
 def test_a_wrong_cut_is_refused() -> None:
     network = network_of(Residual(), 1, 8, 8)
     channels = map_channels(network)
-    removed = some_classes(network)
+    removed = some_units(network)
     with torch.no_grad():
         # A map that forgets a consumer cuts the wrong columns.
         channels.layers["head"].inputs[:] = channels.layers["head"].inputs[::-1].copy()
@@ -57,13 +62,13 @@ def test_a_wrong_cut_is_refused() -> None:
 def test_an_addition_ties_its_operands() -> None:
     channels = map_channels(network_of(Residual(), 1, 8, 8))
     stem, outer = channels.layers["stem"].outputs, channels.layers["outer"].outputs
-    assert (channels.classes[stem] == channels.classes[outer]).all()
-    assert set(dimensions(channels)) == {("stem", "outer"), ("inner",)}
+    assert (channels.units[stem] == channels.units[outer]).all()
+    assert produced(channels) == {("stem", "outer"), ("inner",)}
 
 
 def test_groups_keep_equal_sizes_and_depthwise_follows_its_input() -> None:
     network = network_of(Depthwise(), 1, 8, 8)
-    smaller = cut(network, map_channels(network), some_classes(network, 0.5), reason={})
+    smaller = cut(network, map_channels(network), some_units(network, 0.5), reason={})
     layers = smaller.layers()
     assert layers["depthwise"].groups == layers["stem"].out_channels < 8
     assert layers["depthwise"].out_channels == 2 * layers["stem"].out_channels
@@ -72,21 +77,21 @@ def test_groups_keep_equal_sizes_and_depthwise_follows_its_input() -> None:
 
 
 def test_what_is_not_followed_is_left_alone_and_named() -> None:
-    channels = map_channels(network_of(ChunkThenCat(), 1, 8, 8))
-    assert "chunk" in channels.frozen_by["stem"]
+    channels = map_channels(network_of(Summed(), 1, 8, 8))
+    assert "cumsum" in channels.frozen_by["stem"]
     assert "output" in channels.frozen_by["head"]
-    assert set(dimensions(channels)) == {("after",)}
+    assert produced(channels) == {("after",)}
 
 
 def test_what_shares_its_weight_stays() -> None:
     channels = map_channels(network_of(Tied(), 1, 8, 8))
-    assert set(dimensions(channels)) == {("middle",)}
+    assert produced(channels) == {("middle",)}
     assert "shares its weight" in channels.frozen_by["right"]
 
 
 def test_a_power_by_a_tensor_is_left_alone() -> None:
     channels = map_channels(network_of(Powers(), 1, 8, 8))
-    assert set(dimensions(channels)) == {("mix",)}
+    assert produced(channels) == {("mix",)}
     assert "pow" in channels.frozen_by["exponent"]
 
 
@@ -97,11 +102,11 @@ def test_layers_may_shrink_to_one_channel_in_rounds() -> None:
     floors = dict.fromkeys(map_channels(network).layers, 1)
     for _ in range(40):
         channels = map_channels(network)
-        model = CostModel(channels, "macs", elsewhere=0)
+        model = CostModel(network, channels, "macs")
         try:
             removed = choose(
                 channels, magnitude(network, channels), model, model.total() * 0.95, by_saving=False,
-                selected=set(channels.layers), floors=floors, multiple_of=1,
+                widths=channels.widths(), floors=floors, multiple_of=1,
             )  # fmt: skip
         except MethodError:
             break
@@ -115,7 +120,7 @@ def test_masks_are_cut_along() -> None:
     keep = torch.rand(12, 8, 3, 3, generator=torch.Generator().manual_seed(0)) > 0.5
     network = network.replaced(encodings={"conv2.weight": Mask(keep)})
     network.project()
-    smaller = cut(network, map_channels(network), some_classes(network), reason={})
+    smaller = cut(network, map_channels(network), some_units(network), reason={})
     mask = smaller.encodings["conv2.weight"]
     weight = smaller.layers()["conv2"].weight
     assert isinstance(mask, Mask)
@@ -131,7 +136,7 @@ def test_the_plan_meets_its_target_and_its_cost_model_is_exact(name: str, measur
 
     network = network_of(ALL[name](), 1, 8, 8)
     channels = map_channels(network)
-    model = CostModel(channels, measure, elsewhere=0)  # type: ignore[arg-type]
+    model = CostModel(network, channels, measure)  # type: ignore[arg-type]
     before = getattr(cost_of(network), measure)
     model.elsewhere = before - model.total()
     removed = _choose(network, model, before * 0.5)
@@ -142,7 +147,7 @@ def test_the_plan_meets_its_target_and_its_cost_model_is_exact(name: str, measur
 
 def test_widths_come_in_multiples() -> None:
     network = network_of(Chain(), 1, 8, 8)
-    model = CostModel(map_channels(network), "macs", elsewhere=0)
+    model = CostModel(network, map_channels(network), "macs")
     removed = _choose(network, model, model.total() * 0.5, multiple_of=5)
     layers = cut(network, map_channels(network), removed, reason={}).layers()
     widths = [layers[name].weight.shape[0] for name in ("conv1", "conv2", "hidden")]
@@ -152,7 +157,7 @@ def test_widths_come_in_multiples() -> None:
 
 def test_a_target_out_of_reach_is_an_error() -> None:
     network = network_of(Chain(), 1, 8, 8)
-    model = CostModel(map_channels(network), "macs", elsewhere=0)
+    model = CostModel(network, map_channels(network), "macs")
     with pytest.raises(MethodError, match="max_layer_ratio"):
         _choose(network, model, model.total() * 0.01, max_layer_ratio=0.2)
 
@@ -161,19 +166,19 @@ def test_what_saves_more_goes_first_where_scores_are_alike() -> None:
     """All scores equal: by saving, the one channel removed is the one that saves most; else the first in order."""
     network = network_of(Chain(), 1, 8, 8)
     channels = map_channels(network)
-    scores = np.ones(len(channels.classes))
+    scores = np.ones(len(channels.units))
     savings = {
-        name: CostModel(channels, "macs", elsewhere=0).saving([int(channels.classes[layer.outputs][0])])
+        name: CostModel(network, channels, "macs").saving([int(channels.units[layer.outputs][0, 0])])
         for name, layer in channels.layers.items()
-        if channels.prunable(layer)
+        if channels.prunable(name)
     }
-    model = CostModel(channels, "macs", elsewhere=0)
+    model = CostModel(network, channels, "macs")
     removed = _choose(network, model, model.total() - 1, scores=scores, by_saving=True)
     dearest = max(savings, key=lambda name: savings[name])
-    assert removed == [int(channels.classes[channels.layers[dearest].outputs][0])]
-    model = CostModel(channels, "macs", elsewhere=0)
+    assert removed == [int(channels.units[channels.layers[dearest].outputs][0, 0])]
+    model = CostModel(network, channels, "macs")
     assert _choose(network, model, model.total() - 1, scores=scores) == [
-        int(channels.classes[channels.layers["conv1"].outputs][0])
+        int(channels.units[channels.layers["conv1"].outputs][0, 0])
     ]
 
 
@@ -187,14 +192,14 @@ def _choose(
     multiple_of: int = 1,
     max_layer_ratio: float = 0.9,
 ) -> list[int]:
-    channels = map_channels(network)
+    channels = model.channels
     return choose(
         channels,
         magnitude(network, channels) if scores is None else scores,
         model,
         target,
         by_saving=by_saving,
-        selected=set(channels.layers),
+        widths=channels.widths(),
         floors={
             name: max(1, math.ceil(len(layer.outputs) * (1 - max_layer_ratio)))
             for name, layer in channels.layers.items()

@@ -52,7 +52,7 @@ def scores_by_torch_pruning(network: Network, importance: object, layer: str) ->
 def test_group_magnitude_equals_torch_pruning(net: type[nn.Module], layer: str) -> None:
     network = network_of(net(), 1, 8, 8)
     channels = map_channels(network)
-    ours = magnitude(network, channels)[channels.classes[channels.layers[layer].outputs]]
+    ours = magnitude(network, channels)[channels.units[channels.layers[layer].outputs, 0]]
     theirs = scores_by_torch_pruning(
         network, tp.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer="mean"), layer
     )
@@ -65,7 +65,7 @@ def test_batch_norm_scale_equals_torch_pruning() -> None:
     with pytest.raises(MethodError, match="hidden"):
         batch_norm_scale(network, map_channels(network), {"conv1", "hidden"})  # the linear layer has no norm
     full = map_channels(network)
-    ours = batch_norm_scale(network, full, {"conv1", "conv2"})[full.classes[channels.outputs]]
+    ours = batch_norm_scale(network, full, {"conv1", "conv2"})[full.units[channels.outputs, 0]]
     theirs = scores_by_torch_pruning(
         network, tp.importance.BNScaleImportance(group_reduction="mean", normalizer=None), "conv1"
     )
@@ -77,7 +77,7 @@ def test_taylor_is_the_squared_derivative_by_a_gate(tmp_path: Path) -> None:
     network = network_of(Residual(), 1, 8, 8)
     context = context_for(network, tmp_path)
     channels = map_channels(network)
-    ours = taylor(network, channels, context)[channels.classes[channels.layers["inner"].outputs]]
+    ours = taylor(network, channels, context)[channels.units[channels.layers["inner"].outputs, 0]]
     module = copy.deepcopy(network.module)
     gates = torch.ones(6, requires_grad=True)
     module.get_submodule("outer").register_forward_pre_hook(lambda _, args: (args[0] * gates.reshape(1, -1, 1, 1),))
@@ -92,7 +92,7 @@ def test_taylor_predicts_the_loss_change_of_a_small_gate(tmp_path: Path) -> None
     network = network_of(Chain(), 1, 8, 8)
     context = context_for(network, tmp_path)
     channels = map_channels(network)
-    ours = taylor(network, channels, context)[channels.classes[channels.layers["conv1"].outputs]]
+    ours = taylor(network, channels, context)[channels.units[channels.layers["conv1"].outputs, 0]]
     assert context.data is not None
     data = context.data.train
 
@@ -113,7 +113,7 @@ def test_taylor_without_labels_is_the_curvature_of_the_distance_to_the_original(
     network = network_of(Chain(), 1, 8, 8)
     context = context_for(network, tmp_path, labelled=False, samples=2048)
     channels = map_channels(network)
-    ours = taylor(network, channels, context)[channels.classes[channels.layers["conv1"].outputs]]
+    ours = taylor(network, channels, context)[channels.units[channels.layers["conv1"].outputs, 0]]
     assert context.data is not None
     x = context.data.train.inputs["x"].double()
     exact = np.zeros(8)
