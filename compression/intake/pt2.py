@@ -1,7 +1,8 @@
 """Reads a torch.export archive (`.pt2`) without torch.load, torch.export.load, pickle, eval or sympy.
 
 The program is JSON, the weights are raw bytes; everything is checked against `program_schema`, and the operators
-against the allow-list of `compression.vocabulary`. Sample inputs, guards and symbolic expressions are never looked at.
+against the allow-list of `compression.vocabulary`. Sample inputs are never opened; guards and symbolic expressions are
+never evaluated, and refused where they hold code.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch._ops import OpOverload
 
 from compression.errors import IntakeError
 from compression.intake.archive import Archive
+from compression.intake.expressions import refuse_code
 from compression.intake.payload import Payloads
 from compression.intake.program import Program
 from compression.intake.program_schema import (
@@ -66,6 +68,7 @@ def read_pt2(path: Path) -> Program:
         version = document.get("schema_version") if isinstance(document, dict) else None
         if not isinstance(version, dict) or version.get("major") != 8:
             raise IntakeError(f"torch.export schema {str(version)[:100]}: only version 8 can be read", models[0])
+        refuse_code(document, models[0])
         program = _parse(ExportedProgram, document, models[0])
         name = models[0].removeprefix("models/").removesuffix(".json")
         payloads = Payloads(archive, DTYPES)

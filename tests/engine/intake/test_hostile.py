@@ -85,7 +85,7 @@ def test_an_opaque_constant_is_refused(source, tmp_path, sentinel):
     assert refusal(rewrite.write(tmp_path / "a.pt2", content)).where == CONSTANTS
 
 
-def test_a_symbolic_expression_is_never_evaluated(source, tmp_path, sentinel):
+def test_a_symbolic_expression_with_code_is_refused(source, tmp_path, sentinel):
     def edit(document):
         code = f"__import__('os').system('touch {sentinel}') or Symbol('s77', positive=True, integer=True)"
         graph = document["graph_module"]["graph"]
@@ -96,12 +96,23 @@ def test_a_symbolic_expression_is_never_evaluated(source, tmp_path, sentinel):
                 if "as_expr" in size:
                     size["as_expr"]["expr_str"] = code
 
-    assert isinstance(read_model(edited(source, tmp_path / "a.pt2", MODEL, edit)), Network)
+    error = refusal(edited(source, tmp_path / "a.pt2", MODEL, edit))
+    assert error.kind == "model-unsafe"
+    assert "__import__" in error.message
 
 
-def test_guards_are_never_evaluated(source, tmp_path, sentinel):
+def test_a_guard_with_code_is_refused(source, tmp_path, sentinel):
     def edit(document):
         document["guards_code"] = [f"__import__('os').system('touch {sentinel}') == 0"]
+
+    assert refusal(edited(source, tmp_path / "a.pt2", MODEL, edit)).kind == "model-unsafe"
+
+
+def test_a_name_in_a_guard_may_look_like_code(source, tmp_path):
+    def edit(document):
+        document["guards_code"] = [
+            "L['open'].size()[0] == L['args'][0].size()[0] // 2 and Mod(L['os'].size()[1], 2) != 1"
+        ]
 
     assert isinstance(read_model(edited(source, tmp_path / "a.pt2", MODEL, edit)), Network)
 
