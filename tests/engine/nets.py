@@ -103,6 +103,38 @@ class Summed(nn.Module):
         return self.head(torch.mean(self.after(x), [2, 3]))
 
 
+class Grouped(nn.Module):
+    """Group norms: of several channels a group, of one, and of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 12, 3, padding=1), nn.GroupNorm(4, 12)
+        self.second, self.single = nn.Conv2d(12, 6, 3), nn.GroupNorm(6, 6)
+        self.third, self.whole = nn.Conv2d(6, 8, 1), nn.GroupNorm(1, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = self.whole(self.third(torch.relu(self.single(self.second(x)))))
+        return self.head(torch.mean(torch.relu(x), [2, 3]))
+
+
+class Upsampled(nn.Module):
+    """A transposed convolution, pixels made of channels, and a layer norm over channels that come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up, self.norm = nn.Conv2d(1, 8, 3), nn.ConvTranspose2d(8, 6, 2, 2), nn.BatchNorm2d(6)
+        self.shuffled, self.shuffle = nn.Conv2d(6, 16, 1), nn.PixelShuffle(2)
+        self.last, self.layer = nn.Conv2d(4, 7, 1), nn.LayerNorm(7)
+        self.head = nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.up(torch.relu(self.stem(x)))))
+        x = self.last(torch.relu(self.shuffle(self.shuffled(x))))
+        return self.head(torch.mean(self.layer(torch.permute(x, (0, 2, 3, 1))), (1, 2)))
+
+
 class Padded(nn.Module):
     """Asymmetric padding before a strided convolution, and a transposed layout in between."""
 
@@ -181,6 +213,8 @@ ALL = {
     "depthwise": Depthwise,
     "chunk": ChunkThenCat,
     "summed": Summed,
+    "grouped": Grouped,
+    "upsampled": Upsampled,
     "padded": Padded,
     "shared": Shared,
     "excited": Excited,

@@ -7,6 +7,7 @@ from torch import nn
 from compression.graph_json import graph_to_json
 from compression.intake.model import read_model
 from tests.engine import attention_nets
+from tests.engine.attention_nets import save
 
 
 @pytest.fixture(scope="module")
@@ -17,20 +18,10 @@ def archive(tmp_path_factory):
         path = folder / f"{name}-{dynamic}.pt2"
         if not path.exists():
             module, inputs = attention_nets.make(name)
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
-            try:
-                save(module, inputs if dynamic else tuple(value[:1] for value in inputs), path, dynamic=dynamic)
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
+            save(module, inputs if dynamic else tuple(value[:1] for value in inputs), path, dynamic=dynamic)
         return path
 
     return exported
-
-
-def save(module, inputs, path, *, dynamic):
-    shapes = tuple({0: torch.export.Dim("batch", min=1, max=1024)} for _ in inputs) if dynamic else None
-    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), path)
 
 
 @pytest.mark.parametrize("name", attention_nets.NETS)

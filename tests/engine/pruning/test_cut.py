@@ -130,7 +130,9 @@ def test_masks_are_cut_along() -> None:
 
 
 @pytest.mark.parametrize("measure", ["macs", "parameters"])
-@pytest.mark.parametrize("name", ["chain", "residual", "concat", "depthwise", "shared", "excited"])
+@pytest.mark.parametrize(
+    "name", ["chain", "residual", "concat", "depthwise", "shared", "excited", "grouped", "upsampled"]
+)
 def test_the_plan_meets_its_target_and_its_cost_model_is_exact(name: str, measure: str) -> None:
     from compression.measure.cost import cost_of
 
