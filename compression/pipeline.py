@@ -17,6 +17,7 @@ from compression.context import Context
 from compression.data import Dataset, check_labels, load_dataset
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
+from compression.indices import check_indices
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network, as_tuple
@@ -74,6 +75,7 @@ def load(job: Job, reporter: Reporter) -> Given:
         with torch.no_grad():
             outputs = as_tuple(original.module(*original.example(2)))
         check_labels(data, dict(zip(original.signature.outputs, outputs, strict=True)))
+        check_indices(original, data)
     inputs = {
         "model": file_sha256(job.model),
         "data": file_sha256(job.data) if job.data is not None else None,
