@@ -53,6 +53,8 @@ LEAVES = [
     nn.AdaptiveMaxPool2d(1),
     nn.Upsample(scale_factor=(2.0, 2.0), mode="bilinear", align_corners=True),
     nn.PixelShuffle(2),
+    nn.LSTM(4, 3, bidirectional=True),
+    nn.GRU(4, 3),
 ]
 
 

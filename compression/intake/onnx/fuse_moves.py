@@ -1,0 +1,109 @@
+"""Equal calls become one, moves that undo each other go, and a bias joins its layer."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from compression.intake.onnx.edit import Editor, is_call, operands
+from compression.intake.onnx.trace import Value
+
+_aten = torch.ops.aten
+_AXES_IN_SPACE = {nn.Conv1d: 1, nn.Conv2d: 2, nn.ConvTranspose2d: 2}
+
+
+def merge_equal(editor: Editor) -> None:
+    """Two calls of one function with the same arguments become one call."""
+    seen: dict[tuple[Any, ...], fx.Node] = {}
+
+    def rule(node: fx.Node) -> Value | None:
+        if "trials" not in node.meta or not isinstance(node.meta["trials"][0], torch.Tensor):
+            return None
+        key = (node.op, node.target, repr(node.args), repr(sorted(node.kwargs.items())))
+        first = seen.setdefault(key, node)
+        return None if first is node else editor.value(first)
+
+    editor.rewrite(rule)
+
+
+def fuse_moves(editor: Editor) -> None:
+    """One permutation for two in a row, none where they cancel."""
+
+    def rule(node: fx.Node) -> Value | None:
+        order = _order(editor, node)
+        source: Any = node.args[0] if order is not None else None
+        inner = _order(editor, source) if source is not None else None
+        if order is None or inner is None:
+            return None
+        whole = tuple(inner[axis] for axis in order)
+        return moved(editor, editor.value(source.args[0]), whole)
+
+    editor.rewrite(rule)
+
+
+def moved(editor: Editor, value: Value, order: tuple[int, ...]) -> Value:
+    """A permutation as the plainest call."""
+    places = [axis for axis, source in enumerate(order) if axis != source]
+    if not places:
+        return value
+    if len(places) == 2:
+        return editor.trace.call(torch.transpose, value, *places)
+    return editor.trace.call(torch.permute, value, order)
+
+
+def _order(editor: Editor, node: Any) -> tuple[int, ...] | None:
+    if is_call(node, torch.permute):
+        return tuple(node.args[1])
+    if is_call(node, torch.transpose):
+        rank = len(editor.shape(node))
+        order = list(range(rank))
+        one, other = node.args[1] % rank, node.args[2] % rank
+        order[one], order[other] = order[other], order[one]
+        return tuple(order)
+    return None
+
+
+def fuse_selects(editor: Editor) -> None:
+    """Every index of an axis selected by itself (query, key and value): an unbind."""
+    done: dict[fx.Node, tuple[Value, ...]] = {}
+
+    def rule(node: fx.Node) -> Value | None:
+        if not is_call(node, _aten.select):
+            return None
+        source: Any = node.args[0]
+        axis = node.args[1]
+        selects = [user for user in source.users if is_call(user, _aten.select)]
+        count = editor.shape(source)[axis]  # type: ignore[index]
+        places = {user.args[2] for user in selects if user.args[1] == axis}
+        if source not in done:
+            if count < 2 or count > 16 or places != set(range(count)) or len(source.users) != len(selects):
+                return None
+            done[source] = editor.trace.call_many(torch.unbind, editor.value(source), axis)
+        return done[source][node.args[2]]  # type: ignore[index]
+
+    editor.rewrite(rule)
+
+
+def fuse_biases(editor: Editor) -> None:
+    """A stored vector that is added behind a layer without a bias is its bias."""
+
+    def rule(node: fx.Node) -> Value | None:
+        for layer, other in operands(node, operator.add):
+            stored = editor.stored(other)
+            leaf: Any = editor.own_leaf(layer, nn.Linear, *_AXES_IN_SPACE)
+            if stored is None or leaf is None or leaf.bias is not None or not isinstance(layer, fx.Node):
+                continue
+            width = leaf.weight.shape[0] if not isinstance(leaf, nn.ConvTranspose2d) else leaf.out_channels
+            behind = _AXES_IN_SPACE.get(type(leaf), 0)
+            lengths = [1] * (stored.dim() - 1 - behind) + [width] + [1] * behind
+            if list(stored.shape) != lengths or stored.dim() > len(editor.shape(layer)):
+                continue
+            leaf.bias = editor.trace.parameter(stored.reshape(-1))
+            editor.trace.metas.pop(id(leaf), None)
+            return editor.value(layer)
+        return None
+
+    editor.rewrite(rule)
