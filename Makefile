@@ -21,6 +21,7 @@ serve: setup ## run the service on this machine (Ctrl-C ends it)
 	@$(BIN)/python -m worker serve
 
 test: setup ## run all tests
+	@sh scripts/browser.sh
 	$(BIN)/python -m pytest
 
 test-gpu: setup ## run the engine's tests that matter on a CUDA device

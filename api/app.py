@@ -1,4 +1,4 @@
-"""The HTTP service: `uvicorn --factory api.app:create_app`, any number of processes on one database."""
+"""The HTTP service, for programs (`/v1`) and for people: `uvicorn --factory api.app:create_app`, any number of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse
 
 from api import translation
 from api.artifacts import routes as artifacts
@@ -17,6 +17,8 @@ from api.health import routes as health
 from api.jobs import routes as jobs
 from api.methods import routes as methods
 from api.openapi import document
+from api.pages.routes import ROUTERS as PAGES
+from api.pages.same_site import SameSite
 from api.service import open_service
 from api.uploads import routes as uploads
 from store.settings import Settings
@@ -41,7 +43,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    app.add_middleware(SameSite)
     routers = [feature.router for feature in (jobs, uploads, methods, events, artifacts, compare, health)]
+    routers += PAGES
     for router in routers:
         # Not include_router: its routes are matched router by router, a tenth of a status poll's time.
         app.router.routes.extend(router.routes)
@@ -49,10 +53,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     described = document(app)
     app.openapi = lambda: described  # type: ignore[method-assign] # FastAPI's own way to replace it
     page = render(described)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

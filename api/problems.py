@@ -10,6 +10,7 @@ Problem                     status  type
 ├── BodyUnreadable          400     body-unreadable        not JSON, or not a form
 ├── UploadIncomplete        400     upload-incomplete      the body ended before its end
 ├── UploadEmpty             400     upload-empty           no bytes came
+├── FromAnotherSite         403     from-another-site      a browser sent it for another site's page
 ├── NotFound                404     not-found
 ├── NotYet                  404     not-yet                it exists only when the job has succeeded
 ├── MethodNotAllowed        405     method-not-allowed
@@ -106,6 +107,10 @@ class UploadIncomplete(Problem):
 
 class UploadEmpty(Problem):
     status, slug, title = 400, "upload-empty", "The upload has no bytes"
+
+
+class FromAnotherSite(Problem):
+    status, slug, title = 403, "from-another-site", "Another site's page sent this request"
 
 
 class NotFound(Problem):

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
+from api.pages.site import problem_page
 from api.problems import (
     BodyTooLarge,
     BodyUnreadable,
@@ -41,14 +42,21 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # The framework names the methods of the first route with this path; others may have the same one.
             allowed = ", ".join(sorted(_methods(routes, request)))
-            return MethodNotAllowed(f"it takes {allowed}", headers={"Allow": allowed}).render()
-        return translate(error).render()
+            told: Problem = MethodNotAllowed(f"it takes {allowed}", headers={"Allow": allowed})
+        else:
+            told = translate(error)
+        return problem_page(request, told) if _wants_page(request) else told.render()
 
     for kind in (
         *(Problem, RequestValidationError, HTTPException, InUse, BlobVanished, UploadTooLarge, ObjectsAway),
         *(OperationalError, sqlite3.OperationalError, psycopg.OperationalError, ClientDisconnect, Exception),
     ):
         app.add_exception_handler(kind, problem)
+
+
+def _wants_page(request: Request) -> bool:
+    """A browser at a page's address; the addresses of programs answer them alike whoever asks."""
+    return not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
 
 
 def translate(error: Exception) -> Problem:
