@@ -368,8 +368,11 @@ FOREIGN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def settled(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> tuple[nn.Module, Tensor]:
-    """The module in eval mode with batch-norm statistics that aren't trivial, and an example of two samples."""
+    """The module in eval mode with weights and batch-norm statistics as training leaves them, and an example of two samples."""
     generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():  # new networks hold many equal vectors, which exporters store once
+        for parameter in module.parameters():
+            parameter += torch.randn(parameter.shape, generator=generator) * 0.02
     if len(shape) == 1:
         return module.eval(), torch.randint(0, 50, (2, *shape), generator=generator)
     with torch.no_grad():

@@ -25,22 +25,18 @@ def _fused(editor: Editor, node: fx.Node) -> Value | None:
     factor, factors = product(node)
     if len(factors) == 1 and is_number(factor, 1 / 6):
         source = plus(_six(editor, factors[0]), 3.0)
-        return _module(editor, nn.Hardsigmoid(), source, node)
+        return _module(editor, nn.Hardsigmoid(), source)
     if len(factors) != 2:
         return None
     for source, other in (factors, factors[::-1]):
         leaf = _times(editor, source, other, factor)
         if leaf is not None:
-            return _module(editor, leaf, source, node)
+            return _module(editor, leaf, source)
     return None
 
 
-def _module(editor: Editor, leaf: nn.Module, source: fx.Node | None, node: fx.Node) -> Value | None:
-    return (
-        None
-        if source is None
-        else editor.trace.module(leaf, editor.value(source), f"{type(leaf).__name__}.{node.name}")
-    )
+def _module(editor: Editor, leaf: nn.Module, source: fx.Node | None) -> Value | None:
+    return None if source is None else editor.trace.module(leaf, editor.value(source), type(leaf).__name__.lower())
 
 
 def _six(editor: Editor, node: fx.Node) -> fx.Node | None:

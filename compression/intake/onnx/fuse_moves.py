@@ -66,8 +66,54 @@ def _order(editor: Editor, node: Any) -> tuple[int, ...] | None:
     return None
 
 
+def fuse_reshapes(editor: Editor) -> None:
+    """A reshape that undoes another one goes; so does one that only folds the batch and heads for a product (… × a × b →
+    n × a × b, exchange the last two, and back), which leaves the exchange."""
+
+    def rule(node: fx.Node) -> Value | None:
+        if not is_call(node, torch.reshape, torch.flatten):
+            return None
+        source: Any = node.args[0]
+        if is_call(source, torch.reshape, torch.flatten):
+            inner = editor.value(source.args[0])
+            return inner if inner.shapes == editor.value(node).shapes else None
+        folded: Any = source.args[0] if _order(editor, source) == (0, 2, 1) else None
+        if not is_call(folded, torch.reshape, torch.flatten):
+            return None
+        inner = editor.value(folded.args[0])
+        rank = inner.rank
+        lead = [shape[:-2] for shape in inner.shapes]
+        same = rank > 3 and [shape[:-2] for shape in editor.value(node).shapes] == lead
+        if not same or [shape[-2:] for shape in inner.shapes] != [shape[-2:] for shape in editor.value(folded).shapes]:
+            return None
+        exchanged = editor.trace.call(torch.transpose, inner, rank - 2, rank - 1)
+        return exchanged if exchanged.shapes == editor.value(node).shapes else None
+
+    editor.rewrite(rule)
+
+
 def fuse_selects(editor: Editor) -> None:
-    """Every index of an axis selected by itself (query, key and value): an unbind."""
+    """Every index of an axis selected by itself (query, key and value): an unbind. A part of length one whose axis is
+    squeezed away is a selected index."""
+    editor.rewrite(lambda node: _select(editor, node))
+    _unbind(editor)
+
+
+def _select(editor: Editor, node: fx.Node) -> Value | None:
+    if not is_call(node, torch.squeeze):
+        return None
+    part: Any = node.args[0]
+    axes = node.args[1]
+    if is_call(part, _aten.slice):
+        source, axis, index = part.args[:3]
+    elif is_call(part, operator.getitem) and is_call(part.args[0], torch.chunk):
+        (source, _, axis), index = part.args[0].args, part.args[1]
+    else:
+        return None
+    return editor.trace.call(_aten.select.int, editor.value(source), axis, index) if axes == (axis,) else None
+
+
+def _unbind(editor: Editor) -> None:
     done: dict[fx.Node, tuple[Value, ...]] = {}
 
     def rule(node: fx.Node) -> Value | None:
@@ -88,7 +134,8 @@ def fuse_selects(editor: Editor) -> None:
 
 
 def fuse_biases(editor: Editor) -> None:
-    """A stored vector that is added behind a layer without a bias is its bias."""
+    """A stored vector that is added behind a layer without a bias is its bias, and names it where its weight has a name
+    that the exporter made up."""
 
     def rule(node: fx.Node) -> Value | None:
         for layer, other in operands(node, operator.add):
@@ -103,7 +150,16 @@ def fuse_biases(editor: Editor) -> None:
                 continue
             leaf.bias = editor.trace.parameter(stored.reshape(-1))
             editor.trace.metas.pop(id(leaf), None)
-            return editor.value(layer)
+            return editor.trace.module(leaf, editor.value(layer.args[0]), _named_by(editor, other, layer))  # type: ignore[arg-type]
         return None
 
     editor.rewrite(rule)
+
+
+def _named_by(editor: Editor, bias: Any, layer: fx.Node) -> str:
+    """The path of the layer that the bias "PATH.bias" belongs to; the bias itself gives its place free."""
+    path, _, name = str(bias.target).rpartition(".")
+    if name != "bias" or not path or len(bias.users) != 1:
+        return str(layer.target)
+    editor.trace.places.forget(str(bias.target))
+    return path

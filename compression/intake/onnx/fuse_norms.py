@@ -54,13 +54,13 @@ def _inverse_root(node: Any) -> fx.Node | None:
     return None
 
 
-def _made(editor: Editor, x: fx.Node, epsilon: float, axes: list[int], node: fx.Node) -> Value | None:
+def _made(editor: Editor, x: fx.Node, epsilon: float, axes: list[int]) -> Value | None:
     rank = len(editor.shape(x))
     last = sorted(axis % rank for axis in axes)
     if last != list(range(rank - len(last), rank)) or 0 in last:
         return None
     leaf = nn.LayerNorm(list(editor.shape(x)[last[0] :]), epsilon, elementwise_affine=False)
-    return editor.trace.module(leaf, editor.value(x), f"LayerNorm.{node.name}")
+    return editor.trace.module(leaf, editor.value(x), "layernorm")
 
 
 def _layer_norm(editor: Editor, node: fx.Node) -> Value | None:
@@ -74,7 +74,7 @@ def _layer_norm(editor: Editor, node: fx.Node) -> Value | None:
                 centred, found = one, _deviation(root)
     if found is None or not is_call(centred, operator.sub) or centred.args != (found[0], found[1]):  # type: ignore[union-attr]
         return None
-    return _made(editor, found[0], found[2], found[3], node)
+    return _made(editor, found[0], found[2], found[3])
 
 
 def _expanded_layer_norm(editor: Editor, node: fx.Node) -> Value | None:
@@ -91,7 +91,7 @@ def _expanded_layer_norm(editor: Editor, node: fx.Node) -> Value | None:
             found = _deviation(_inverse_root(root))
             if found is None or found[0] is not x or (found[1], factor) not in operands(moved, operator.mul):
                 continue
-            value = _made(editor, found[0], found[2], found[3], node)
+            value = _made(editor, found[0], found[2], found[3])
             if value is None:
                 continue
             if isinstance(scale, fx.Node):
@@ -116,7 +116,7 @@ def _group_norm(editor: Editor, node: fx.Node) -> Value | None:
     if shape != editor.shape(node) or shape[1] % leaf.num_groups or editor.shape(inner)[1] != leaf.num_groups:
         return None
     made = nn.GroupNorm(leaf.num_groups, shape[1], leaf.eps)
-    return editor.trace.module(made, editor.value(x), f"GroupNorm.{node.name}")
+    return editor.trace.module(made, editor.value(x), "groupnorm")
 
 
 def _affine(editor: Editor, node: fx.Node) -> Value | None:

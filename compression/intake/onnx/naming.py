@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compression.vocabulary import RESERVED, is_identifier
 
-_OWNED = re.compile(r"[._](weight|bias|scale|gamma|running_mean|W|w_0|kernel|ReadVariableOp)(:0)?$")
+_OWNED = re.compile(r"[._](weights?|bias|scale|gamma|running_mean|W|w_0|kernel|ReadVariableOp)(:0)?$")
 _LONGEST = 60
 
 
@@ -63,6 +63,18 @@ class Places:
         else:
             holder.register_buffer(name, tensor)
         return whole
+
+    def forget(self, path: str) -> None:
+        """Takes a tensor away, and the containers that are empty then, so that a layer can have their name."""
+        holder, _, name = path.rpartition(".")
+        delattr(self.root.get_submodule(holder), name)
+        while holder:
+            inner = self.root.get_submodule(holder)
+            outer, _, name = holder.rpartition(".")
+            if type(inner) is not nn.Module or any((inner._modules, inner._parameters, inner._buffers)):  # noqa: SLF001 - no public way to ask
+                return
+            delattr(self.root.get_submodule(outer), name)
+            holder = outer
 
     def _free(self, path: str) -> tuple[nn.Module, str, str]:
         holder: nn.Module = self.root

@@ -16,7 +16,7 @@ from compression.intake.onnx.compare import compare
 from compression.intake.onnx.edit import Editor
 from compression.intake.onnx.fuse_activations import fuse_activations
 from compression.intake.onnx.fuse_attention import fuse_attention
-from compression.intake.onnx.fuse_moves import fuse_biases, fuse_moves, fuse_selects, merge_equal
+from compression.intake.onnx.fuse_moves import fuse_biases, fuse_moves, fuse_reshapes, fuse_selects, merge_equal
 from compression.intake.onnx.fuse_norms import fuse_norms
 from compression.intake.onnx.importer import Stop, import_graph
 from compression.intake.onnx.probe import opaque
@@ -82,6 +82,8 @@ def _fuse(trace: Trace) -> None:
     fuse_activations(editor)
     fuse_norms(editor)
     fuse_biases(editor)
+    fuse_moves(editor)
+    fuse_reshapes(editor)
     fuse_selects(editor)
     fuse_attention(editor)
     fuse_moves(editor)

@@ -15,8 +15,8 @@ Shape = Sequence[int]
 def reshape_to(trace: Trace, value: Value, targets: Sequence[Shape]) -> Value:
     """`value` in the shape that the file gives, at each tried batch; one length may be -1.
 
-    Where nothing but axes merge it is a flatten; else one length stays free, that of channels if the shape has them,
-    so that the graph still holds when a layer before it gets narrower.
+    Where nothing but axes merge it is a flatten; else the length that follows the batch is left free, so that the graph
+    needs no arithmetic. Lengths of channels stay numbers: a cut that changes them writes them anew.
     """
     before = value.shapes
     after = _freed(trace, before, targets) if trace.static and not value.known else _filled(before, targets)
@@ -25,13 +25,12 @@ def reshape_to(trace: Trace, value: Value, targets: Sequence[Shape]) -> Value:
     first = _merged(before, after)
     if first is not None and not value.known:
         return trace.call(torch.flatten, value, *first)
-    lengths: list[Length | int] = [Length(entry) for entry in zip(*after, strict=True)]
-    plain = [length.at[0] if len(set(length.at)) == 1 else length for length in lengths if isinstance(length, Length)]
-    if not value.known:
-        free = _free_axis(before[0], after[0], plain)
-        if free is not None:
-            plain[free] = -1
-    return trace.call(torch.reshape, value, tuple(plain))
+    lengths = [Length(entry) for entry in zip(*after, strict=True)]
+    sizes: list[Length | int] = [length.at[0] if len(set(length.at)) == 1 else length for length in lengths]
+    following = [axis for axis, size in enumerate(sizes) if isinstance(size, Length)]
+    if len(following) == 1 and not value.known and math.prod(after[0]):
+        sizes[following[0]] = -1
+    return trace.call(torch.reshape, value, tuple(sizes))
 
 
 def _filled(before: Sequence[Shape], targets: Sequence[Shape]) -> list[list[int]]:
@@ -85,12 +84,3 @@ def _merged(before: Sequence[Shape], after: Sequence[Shape]) -> tuple[int, int] 
         ):
             return first, last
     return None
-
-
-def _free_axis(before: Shape, after: Shape, sizes: Sequence[Length | int]) -> int | None:
-    """The last axis given as a number that isn't 1 and doesn't end both shapes alike (those are lengths in space)."""
-    end, shift = len(after), len(before) - len(after)
-    while end and shift + end > 0 and before[shift + end - 1] == after[end - 1]:
-        end -= 1
-    axes = [axis for axis, size in enumerate(sizes) if axis and isinstance(size, int) and size != 1]
-    return max([axis for axis in axes if axis < end] or axes, default=None)

@@ -170,7 +170,7 @@ def _prelu(call: Call) -> Value:
         raise CannotLift("its slope is neither one number nor one a channel")
     leaf = nn.PReLU(slope.numel())
     leaf.weight = call.trace.parameter(slope.reshape(-1))
-    return call.trace.module(leaf, value, call.path(1), key=id(leaf.weight))
+    return call.trace.module(leaf, value, call.path(1))
 
 
 def _softmax(leaf: type[nn.Softmax | nn.LogSoftmax]) -> Rule:

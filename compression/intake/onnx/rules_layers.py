@@ -59,10 +59,10 @@ def _bias(call: Call, index: int) -> Tensor | None:
 
 
 def filled(call: Call, leaf: nn.Module, weight: Tensor, bias: Tensor | None) -> tuple[int, ...]:
-    """Gives a leaf its parameters; what tells it from other leaves of its kind."""
+    """Gives a leaf its parameters; what tells it from other leaves: calls of one stored matrix are one layer."""
     leaf.weight = call.trace.parameter(weight)
     leaf.register_parameter("bias", None if bias is None else call.trace.parameter(bias))
-    return id(leaf.weight), id(leaf.bias)
+    return id(leaf.weight), 0 if bias is None else bias.data_ptr()
 
 
 def _convolution(call: Call) -> Value:
@@ -158,7 +158,7 @@ def _batch_norm(call: Call) -> Value:
     leaf.weight, leaf.bias = call.trace.parameter(scale), call.trace.parameter(shift)
     leaf.running_mean, leaf.running_var = mean.clone(), variance.clone()
     leaf.num_batches_tracked = torch.tensor(0)
-    return call.trace.module(leaf, value, call.path(1), (id(scale), id(mean)))
+    return call.trace.module(leaf, value, call.path(1))
 
 
 def _layer_norm(call: Call) -> Value:
@@ -172,14 +172,16 @@ def _layer_norm(call: Call) -> Value:
     weight = call.constant(1, "scale").expand(shape)
     bias = None if call.given(2) is None else call.constant(2, "bias").expand(shape)
     leaf = nn.LayerNorm(list(shape), call.get("epsilon", 1e-5), bias=bias is not None, device="meta")
-    return call.trace.module(leaf, value, call.path(1), filled(call, leaf, weight, bias))
+    filled(call, leaf, weight, bias)
+    return call.trace.module(leaf, value, call.path(1))
 
 
 def _instance_norm(call: Call) -> Value:
     value = call.value()
     weight, bias = call.constant(1, "scale"), call.constant(2, "bias")
     leaf = nn.GroupNorm(value.shape[1], value.shape[1], call.get("epsilon", 1e-5), device="meta")
-    return call.trace.module(leaf, value, call.path(1), filled(call, leaf, weight, bias))
+    filled(call, leaf, weight, bias)
+    return call.trace.module(leaf, value, call.path(1))
 
 
 def _group_norm(call: Call) -> Value:
@@ -190,7 +192,8 @@ def _group_norm(call: Call) -> Value:
     if call.opset < 21:  # one number a group
         weight, bias = (part.repeat_interleave(value.shape[1] // groups) for part in (weight, bias))
     leaf = nn.GroupNorm(groups, value.shape[1], call.get("epsilon", 1e-5), device="meta")
-    return call.trace.module(leaf, value, call.path(1), filled(call, leaf, weight, bias))
+    filled(call, leaf, weight, bias)
+    return call.trace.module(leaf, value, call.path(1))
 
 
 def _rms_norm(call: Call) -> Value:

@@ -109,7 +109,7 @@ def _with_batch(trace: Trace, value: Value, others: Sequence[Value], axis: int) 
             if place != axis and other.rank == value.rank and value.shape[place] == trace.batches[0] == 1:
                 lengths = other.length(place)
                 if lengths.at == trace.batches:
-                    sizes = [lengths if index == place else value.length(index) for index in range(value.rank)]
+                    sizes = [lengths if index == place else -1 for index in range(value.rank)]
                     return trace.call(_aten.expand.default, value, sizes)
     return value
 
@@ -229,7 +229,12 @@ def _expand(call: Call) -> Value:
         shapes.append([max(a, b) if 0 not in (a, b) else 0 for a, b in zip(sizes, own, strict=True)])
     if all(list(shape) == sizes for shape, sizes in zip(value.shapes, shapes, strict=True)):
         return value
-    return call.trace.call(_aten.expand.default, value, [Length(entry) for entry in zip(*shapes, strict=True)])
+    sizes: list[Length | int] = [Length(entry) for entry in zip(*shapes, strict=True)]
+    added = len(sizes) - value.rank
+    for axis in range(value.rank):
+        if sizes[axis + added] == value.length(axis):
+            sizes[axis + added] = -1  # as long as it is
+    return call.trace.call(_aten.expand.default, value, sizes)
 
 
 def _tile(call: Call) -> Value:

@@ -211,7 +211,10 @@ class Trace:
         return self.made[whole]
 
     def parameter(self, tensor: Tensor) -> nn.Parameter:
-        """A parameter that holds `tensor`: the same one for the same stored numbers, so that ties stay ties."""
+        """A parameter that holds `tensor`. Where a stored matrix is used twice, the layers are tied: it is the same one. A
+        vector is each layer's own: exporters store equal ones once (the zeros and ones of new networks)."""
+        if tensor.dim() < 2:
+            return nn.Parameter(tensor.detach().clone())
         key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in self.parameters:
             self.kept.append(tensor)
@@ -249,7 +252,7 @@ class Trace:
         base = value.trials[0].narrow(axes[0], 0, 1)
         if not all(torch.equal(base.expand_as(trial), trial) for trial in value.trials):
             raise CannotLift("a constant whose values depend on the batch")
-        sizes = [value.length(axis) for axis in range(value.rank)]
+        sizes = [value.length(axis) if axis == axes[0] else -1 for axis in range(value.rank)]
         stored = self._noted(self._stored(base.contiguous(), value.name), [base.to("meta")] * len(shapes))
         grown = self.call(torch.ops.aten.expand.default, stored, sizes)
         return self.node_of(grown)
@@ -334,8 +337,15 @@ class Trace:
         ]
         listed = [result if isinstance(result, tuple | list) else (result,) for result in results]
         if once:
-            return tuple(self.constant(part) for part in listed[0])
-        return tuple(self.known([trial[index] for trial in listed]) for index in range(len(listed[0])))
+            return tuple(self.constant(part, _stored_name(part, args)) for part in listed[0])
+        name = _stored_name(listed[0][0], args)
+        return tuple(self.known([trial[index] for trial in listed], name) for index in range(len(listed[0])))
+
+
+def _stored_name(part: Tensor, args: Argument) -> str:
+    """The name of the stored tensor that `part` is a view of."""
+    place = part.untyped_storage().data_ptr()
+    return next((v.name for v in _values(args) if v.known and v.trials[0].untyped_storage().data_ptr() == place), "")
 
 
 def _work(function: Callable[..., Any], args: Argument) -> int:
