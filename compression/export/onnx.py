@@ -116,12 +116,14 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences two notes of the exporter: that torchvision isn't installed, and its own use of an old torch call."""
+    """Silences three notes of the exporter: that torchvision isn't installed, its own use of an old torch call, and
+    that several inputs share one batch axis."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     registration.addFilter(_about_anything_but_torchvision)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
             yield
     finally:
         registration.removeFilter(_about_anything_but_torchvision)

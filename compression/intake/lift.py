@@ -13,7 +13,7 @@ from torch._ops import OpOverload
 from compression.errors import IntakeError
 from compression.intake.aten_call import AtenCall, Value, aten_call
 from compression.intake.lift_batch import Place, batch_places
-from compression.intake.lift_functions import BURNT, Called, lift_function, passes_through
+from compression.intake.lift_functions import BURNT, Called, free_axis, lift_function, passes_through
 from compression.intake.lift_modules import Leaf, lift_module, training_mode
 from compression.intake.program import Program
 from compression.intake.same import check_same
@@ -131,12 +131,16 @@ class _Lifting:
             return self._emit((function, args, keywords), call.node)
         if where is None:
             function, args, where = torch.reshape, (call["self"], tuple(call.node.args[1])), 1  # type: ignore[arg-type]
-        given = call.arguments.get("size", call.arguments.get("shape", call.arguments.get("repeats")))
-        sizes: list[Any] = list(args[where])
+        given = list(call.arguments.get("size", call.arguments.get("shape", call.arguments.get("repeats"))) or [])
+        free = None
+        if call.operator in {"view", "reshape"} and -1 not in given:
+            before, after = call.shape(call["self"]), call.shape(call.node)
+            free = free_axis(before, after, given, [place.axis])
         if given[place.axis] == self.program.static_batch and place.before == 1:
-            sizes[place.axis] = self._batch()
-        elif call.operator in {"view", "reshape"} and -1 not in given:
-            sizes = [-1 if axis == place.axis else length for axis, length in enumerate(given)]
+            given[place.axis] = self._batch()
+        elif given[place.axis] != -1:
+            free = place.axis
+        sizes = [-1 if axis == free else length for axis, length in enumerate(given)]
         args = (*args[:where], type(args[where])(sizes), *args[where + 1 :])
         return self._emit((function, args, keywords), call.node)
 

@@ -16,6 +16,7 @@ from compression.vocabulary import size
 Called: TypeAlias = tuple[Callable[..., Any], tuple[Value, ...], dict[str, Value]]
 """A function, its arguments and its keywords; nodes are still those of the ATen graph."""
 
+_ARITHMETIC = {operator.mul, operator.floordiv}
 BURNT = {"view", "reshape", "expand", "repeat", "zeros", "ones", "full"}
 """Operators whose sizes hold the batch as a number when it was static at export."""
 
@@ -88,8 +89,7 @@ def _flatten(call: AtenCall) -> Called:
 
 
 def _reshape(call: AtenCall) -> Called | None:
-    """`torch.flatten` where it does the same, else a reshape with one free length: the one that is computed (as batch ×
-    heads is), or of a channel axis if it has one."""
+    """`torch.flatten` where it does the same, else a reshape with one free length."""
     source, sizes = call["self"], list(call["size" if call.operator == "view" else "shape"])
     before = [call.shape(source, trial) for trial in range(len(call.shapes))]
     after = [call.shape(call.node, trial) for trial in range(len(call.shapes))]
@@ -98,16 +98,28 @@ def _reshape(call: AtenCall) -> Called | None:
         last = first + merged
         if all(_flattened(a, first, last) == b for a, b in zip(before, after, strict=True)):
             return torch.flatten, (source, first, last), {}
+    symbolic = [axis for axis, length in enumerate(sizes) if isinstance(length, fx.Node)]
+    if symbolic and -1 in sizes and len({shape[sizes.index(-1)] for shape in after}) == 1:
+        sizes[sizes.index(-1)] = after[0][sizes.index(-1)]  # it doesn't depend on the batch: a number
     if -1 not in sizes:
-        computed = [axis for axis, length in enumerate(sizes) if _is_computed(length)]
-        axis = computed[0] if len(computed) == 1 else _free_axis(before[0], after[0], sizes)
+        axis = free_axis(before[0], after[0], sizes, symbolic)
         if axis is not None:
             sizes[axis] = -1
     return torch.reshape, (source, tuple(sizes)), {}
 
 
-def _is_computed(length: Value) -> bool:
-    return isinstance(length, fx.Node) and length.target in {operator.mul, operator.floordiv}
+def free_axis(before: tuple[int, ...], after: tuple[int, ...], sizes: list[Value], symbolic: list[int]) -> int | None:
+    """The axis whose length a reshape is left to find. A number alone that counts channels is it, so that it follows
+    them; else the one of `symbolic` axes, which hold the batch (or batch × heads)."""
+    numbers = [axis for axis in range(1, len(sizes)) if axis not in symbolic and sizes[axis] != 1]
+    end = len(after)  # what ends both shapes alike are lengths in space
+    while end and len(before) - len(after) + end > 0 and before[len(before) - len(after) + end - 1] == after[end - 1]:
+        end -= 1
+    channels = [axis for axis in numbers if axis < end]
+    computed = any(isinstance(sizes[axis], fx.Node) and sizes[axis].target in _ARITHMETIC for axis in symbolic)
+    if len(symbolic) == 1 and (computed or len(numbers) > 1 or not channels):
+        return symbolic[0]
+    return max(channels or numbers, default=None)
 
 
 def _flattened(shape: tuple[int, ...], first: int, last: int) -> tuple[int, ...]:
@@ -115,15 +127,6 @@ def _flattened(shape: tuple[int, ...], first: int, last: int) -> tuple[int, ...]
     for length in shape[first : last + 1]:
         merged *= length
     return (*shape[:first], merged, *shape[last + 1 :])
-
-
-def _free_axis(before: tuple[int, ...], after: tuple[int, ...], sizes: list[Value]) -> int | None:
-    """The last axis given as a number that isn't 1 and doesn't end both shapes alike (those are lengths in space)."""
-    end = len(after)
-    while end and len(before) - len(after) + end > 0 and before[len(before) - len(after) + end - 1] == after[end - 1]:
-        end -= 1
-    axes = [axis for axis in range(1, len(sizes)) if isinstance(sizes[axis], int) and sizes[axis] != 1]
-    return max([axis for axis in axes if axis < end] or axes, default=None)
 
 
 RULES: Mapping[str, Callable[[AtenCall], Called | None]] = {

@@ -21,6 +21,7 @@ from compression.events import Reporter
 from compression.network import Network
 from compression.pruning.channels import map_channels
 from compression.pruning.importance import batch_norm_scale, magnitude, taylor
+from tests.engine.attention_nets import HEADS, PLACES, WIDTH, lifted
 from tests.engine.nets import Chain, Residual, network_of
 
 
@@ -128,3 +129,39 @@ def test_taylor_without_labels_is_the_curvature_of_the_distance_to_the_original(
         exact[channel] = float(((outputs(1 + 1e-4) - outputs(1 - 1e-4)) / 2e-4).square().sum(1).mean())
     assert np.corrcoef(ours, exact)[0, 1] > 0.97
     np.testing.assert_allclose(ours, exact, rtol=0.6)
+
+
+def test_taylor_of_heads_and_places_is_the_squared_derivative_by_a_gate(tmp_path: Path) -> None:
+    """One mini-batch: gates on the attention's output for heads, on queries and keys for places that only they have."""
+    network = lifted("chunked")
+    context = context_for(network, tmp_path)
+    channels = map_channels(network)
+    ours = taylor(network, channels, context)
+    heads = next(width for width in channels.widths() if width.parts == {"heads"} and "blocks.0.qkv" in width.names)
+    queries = channels.units[channels.producers["blocks.0.qkv"][:PLACES]]  # of the first head
+    places = [next(unit for unit in row if unit not in heads.units) for row in queries.tolist()]
+    assert context.data is not None
+    data = context.data.train
+
+    def derivative(layer: str, before: bool, gates: torch.Tensor, spread: torch.Tensor) -> np.ndarray:
+        module = copy.deepcopy(network.module)
+        part = module.get_submodule(layer)
+        if before:
+            part.register_forward_pre_hook(lambda _, args: (args[0] * spread(gates),))
+        else:
+            part.register_forward_hook(lambda _, __, output: output * spread(gates))
+        loss = nn.functional.cross_entropy(module(data.inputs["x"]), data.labels)
+        return torch.autograd.grad(loss, gates)[0].double().square().numpy()
+
+    of_heads = derivative(
+        "blocks.0.proj", True, torch.ones(HEADS, requires_grad=True), lambda gates: gates.repeat_interleave(PLACES)
+    )
+    np.testing.assert_allclose(ours[heads.units], of_heads, rtol=1e-3, atol=1e-12)
+    rest = torch.ones(2 * WIDTH)
+    of_places = derivative(
+        "blocks.0.qkv",
+        False,
+        torch.ones(PLACES, requires_grad=True),
+        lambda gates: torch.cat([gates.repeat(HEADS), rest]),
+    )
+    np.testing.assert_allclose(ours[places], of_places, rtol=1e-3, atol=1e-12)
