@@ -1,5 +1,8 @@
 """Networks as people write them, of blocks that the zoo doesn't have: what the intake is tried on."""
 
+# mypy: disable-error-code="no-any-return"
+# A module of torch returns Any when it is called; here nearly every line is such a call.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -68,7 +71,9 @@ class Mobile(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.Hardswish())
         self.blocks = nn.Sequential(*[InvertedResidual(width) for _ in range(blocks)])
-        self.head = nn.Sequential(nn.Linear(width, 4 * width), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(4 * width, classes))
+        self.head = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(4 * width, classes)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
@@ -99,7 +104,10 @@ class RegNet(nn.Module):
         self.stem = _conv(3, width, stride=2)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                _conv(width, width, 1), _conv(width, width, groups=groups), nn.Conv2d(width, width, 1), nn.BatchNorm2d(width)
+                _conv(width, width, 1),
+                _conv(width, width, groups=groups),
+                nn.Conv2d(width, width, 1),
+                nn.BatchNorm2d(width),
             )
             for _ in range(blocks)
         )
@@ -120,7 +128,8 @@ class Dense(nn.Module):
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         widths = [width + growth * index for index in range(layers)]
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(size), nn.ReLU(), nn.Conv2d(size, growth, 3, padding=1, bias=False)) for size in widths
+            nn.Sequential(nn.BatchNorm2d(size), nn.ReLU(), nn.Conv2d(size, growth, 3, padding=1, bias=False))
+            for size in widths
         )
         last = width + growth * layers
         self.transition = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(), nn.Conv2d(last, last // 2, 1), nn.AvgPool2d(2))
@@ -277,7 +286,9 @@ class WindowAttention(nn.Module):
         count, tokens, _ = y.shape
         qkv = self.qkv(y).reshape(count, tokens, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = qkv[0] * (channels // self.heads) ** -0.5, qkv[1], qkv[2]
-        scores = query @ key.transpose(-2, -1) + self.bias[self.places.view(-1)].view(tokens, tokens, -1).permute(2, 0, 1)
+        scores = query @ key.transpose(-2, -1) + self.bias[self.places.view(-1)].view(tokens, tokens, -1).permute(
+            2, 0, 1
+        )
         if self.shift:
             windows = self.mask.shape[0]
             scores = scores.view(-1, windows, self.heads, tokens, tokens) + self.mask[:, None]
@@ -295,7 +306,9 @@ class Swin(nn.Module):
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.plain = WindowAttention(width, heads, side // 4, window, 0)
         self.shifted = WindowAttention(width, heads, side // 4, window, window // 2)
-        self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
         self.merge_norm, self.merge = nn.LayerNorm(4 * width), nn.Linear(4 * width, 2 * width, bias=False)
         self.norm, self.head = nn.LayerNorm(2 * width), nn.Linear(2 * width, classes)
 
@@ -368,11 +381,11 @@ FOREIGN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def settled(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> tuple[nn.Module, Tensor]:
-    """The module in eval mode with weights and batch-norm statistics as training leaves them, and an example of two samples."""
+    """The module in eval mode, with weights and batch-norm statistics that all differ, and an example of two."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # new networks hold many equal vectors, which exporters store once
         for parameter in module.parameters():
-            parameter += torch.randn(parameter.shape, generator=generator) * 0.02
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
     if len(shape) == 1:
         return module.eval(), torch.randint(0, 50, (2, *shape), generator=generator)
     with torch.no_grad():

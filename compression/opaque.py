@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compression.errors import IntakeError
+from compression.registry import Method, Verdict
 
 SECONDS = 600.0
 """One run may take so long."""
@@ -35,8 +36,8 @@ class Stopped:
 
 @dataclass(frozen=True)
 class OpaqueOnnx:
-    """The file at `path`, checked and tried (`compression.intake.onnx`). `parameters` and `bytes` are those of its stored
-    floating-point tensors; what it multiplies isn't known."""
+    """The file at `path`, checked and tried (`compression.intake.onnx`). `parameters` and `bytes` are those of its
+    stored floating-point tensors; what it multiplies isn't known."""
 
     path: Path
     inputs: tuple[OpaqueValue, ...]
@@ -57,3 +58,13 @@ class OpaqueOnnx:
             message = f"ONNX Runtime does not run it: {str(error)[:300]}"
             raise IntakeError(message, self.path.name, "model-unsupported") from error
         return dict(zip((entry.name for entry in self.outputs), found, strict=True))
+
+
+def verdict_on(model: OpaqueOnnx, method: Method) -> Verdict:
+    """Whether a method can run on a model that couldn't be lifted; if not, `where` is what stopped the lift."""
+    if "opaque" in method.forms:
+        return method.check(model)
+    stopped = model.stopped_by
+    what = f"its operator {stopped.operator}" if stopped.operator else "it"
+    reason = f"it needs a network that Niwaki can take apart, and {what} could not be read so: {stopped.why}"
+    return Verdict(False, reason, stopped.node or stopped.operator)

@@ -21,6 +21,7 @@ from compression.indices import check_indices
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network, as_tuple
+from compression.opaque import OpaqueOnnx, verdict_on
 from compression.publish import Outcome, export_original, publish
 from compression.registry import StepSpec, methods
 from compression.spec import JobSpec, require_data
@@ -70,6 +71,8 @@ def load(job: Job, reporter: Reporter) -> Given:
     devices.make_deterministic(job.threads)
     reporter.emit("loading", device=str(device), threads=job.threads)
     original = read_model(job.model, job.architecture)
+    if isinstance(original, OpaqueOnnx):
+        raise _not_lifted(job.spec, original)
     data = load_dataset(job.data, original.signature, job.spec.data) if job.data is not None else None
     if data is not None:
         with torch.no_grad():
@@ -87,6 +90,15 @@ def load(job: Job, reporter: Reporter) -> Given:
         "versions": {name: version(name) for name in ("niwaki", "torch", "numpy")},
     }
     return Given(original, data, device, inputs)
+
+
+def _not_lifted(spec: JobSpec, model: OpaqueOnnx) -> MethodError:
+    """Why the first step that takes no opaque model can't run. Nothing can be trained or exported without such steps."""
+    for step in spec.steps:
+        verdict = verdict_on(model, methods()[step.method])
+        if not verdict.applicable:
+            return MethodError(f"{step.method} can't run on this model: {verdict.reason}", verdict.where)
+    return MethodError(f"this model can't be exported anew: {model.stopped_by.why}", model.stopped_by.node)
 
 
 def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:

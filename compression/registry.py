@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from compression.network import Network
 
 State = Literal["float", "encoded", "integer", "coded"]
+Form = Literal["lifted", "opaque"]
+"""A `Network`, or a model that only runs in ONNX Runtime (`OpaqueOnnx`)."""
 
 
 class StepSpec(BaseModel):
@@ -73,17 +75,19 @@ class Method:
 
     `accepts` and `leaves` are network states: a chain of steps is valid when each step accepts what the one before left
     (`leaves=None`: unchanged). `predict(cost, spec)` estimates the cost after the step, for a dry run;
-    `needs_data(spec)` says whether the step, so configured, can't do without a dataset.
+    `needs_data(spec)` says whether the step, so configured, can't do without a dataset. `forms` are those it takes;
+    `check` and `apply` are given no other.
     """
 
     spec: type[StepSpec]
-    check: Callable[[Network], Verdict]
+    check: Callable[[Any], Verdict]
     apply: Callable[[Network, Any, Context], StepResult]
     predict: Callable[[Cost, Any], Cost]
     needs_data: Callable[[Any], bool]
     accepts: frozenset[State] = frozenset({"float"})
     leaves: State | None = None
     keeps_variants: bool = True
+    forms: frozenset[Form] = frozenset({"lifted"})
 
     @property
     def name(self) -> str:

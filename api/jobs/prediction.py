@@ -28,7 +28,8 @@ class PredictedStep(BaseModel):
 
 
 class Prediction(BaseModel):
-    """`estimate` is always true: nothing was run. `original` is measured; None: the artifact came without figures."""
+    """`estimate` is always true: nothing was run. `original` is measured; None: the model has no figures (an artifact
+    that came without, or one whose operators couldn't be read)."""
 
     valid: bool
     estimate: bool
@@ -39,9 +40,9 @@ class Prediction(BaseModel):
 
 def predict(order: Order) -> Json:
     answer: Json = {"valid": True, "estimate": True, "original": None, "steps": [], "spec": order.stored_spec}
-    if order.inspection is None:
+    known = None if order.inspection is None else order.inspection["cost"]
+    if known is None or known["macs"] is None:
         return answer
-    known = order.inspection["cost"]
     cost = Cost(known["parameters"], known["macs"], known["bytes"])
     answer["original"] = asdict(cost)
     for index, step in enumerate(order.spec.steps):

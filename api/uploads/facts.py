@@ -35,8 +35,9 @@ class ModelFacts(DatasetFacts):
     architecture: str | None = Field(
         None,
         max_length=10_000,
-        description="JSON, for weights without a graph (.safetensors)",
-        examples=['{"architecture": "resnet20", "arguments": {"classes": 10}}'],
+        description="JSON: what weights without a graph (.safetensors) belong to; or lengths, without the batch, for "
+        "axes that an .onnx file leaves free",
+        examples=['{"architecture": "resnet20", "arguments": {"classes": 10}}', '{"inputs": {"x": [3, 48, 192]}}'],
     )
 
     @field_validator("architecture")
@@ -45,18 +46,30 @@ class ModelFacts(DatasetFacts):
         if value is not None:
             try:
                 described = json.loads(value)
+                if isinstance(described, dict) and described.keys() == {"inputs"}:
+                    _check_shapes(described["inputs"])
+                    return value
                 if not isinstance(described, dict) or not described.keys() <= {"architecture", "arguments"}:
-                    raise ValueError('an object with "architecture" and "arguments" is wanted')
+                    raise ValueError('an object with "architecture" and "arguments", or with "inputs", is wanted')
                 parse(str(described.get("architecture")), described.get("arguments", {}))
             except (SpecError, RecursionError) as error:
                 raise ValueError(str(error)) from error
         return value
 
 
+def _check_shapes(inputs: Any) -> None:
+    if not isinstance(inputs, dict) or len(inputs) > 64:
+        raise ValueError('"inputs" gives a list of lengths for each input by name')
+    for shape in inputs.values():
+        if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 < n < 2**31 for n in shape):
+            raise ValueError("a shape is a list of up to 8 positive lengths, without the batch")
+
+
 def architecture_of(facts: DatasetFacts) -> dict[str, Any] | None:
     """The parsed architecture, where one was given."""
     text = facts.architecture if isinstance(facts, ModelFacts) else None
-    return None if text is None else {"arguments": {}, **json.loads(text)}
+    described: dict[str, Any] | None = None if text is None else json.loads(text)
+    return described if described is None or "inputs" in described else {"arguments": {}, **described}
 
 
 def with_fields(facts: DatasetFacts, fields: dict[str, list[str]]) -> DatasetFacts:

@@ -103,6 +103,8 @@ def _reload(path: Path, signature: Signature) -> Run:
     if path.suffix == ".onnx":
         return read_onnx(path, signature)
     reloaded = read_model(path, None)
+    if not isinstance(reloaded, Network):
+        raise VerificationError(f"{path.suffix} file: it can't be read back as a network")
     if reloaded.signature.inputs != signature.inputs:
         raise VerificationError(f"{path.suffix} file: its inputs aren't the network's", str(reloaded.signature.inputs))
     return lambda inputs: as_tuple(reloaded.module(*inputs))

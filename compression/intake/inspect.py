@@ -16,6 +16,7 @@ from compression.intake.arrays import Array, read_arrays
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network
+from compression.opaque import OpaqueOnnx, verdict_on
 from compression.registry import methods
 
 Kind = Literal["model", "data"]
@@ -26,7 +27,8 @@ def inspect_file(path: Path, architecture: Mapping[str, Any] | None = None, kind
     """JSON facts about a model or a data file. Raises IntakeError or DataError."""
     if (kind or _guess(path, architecture)) == "data":
         return inspect_data(path)
-    return inspect_network(read_model(path, architecture))
+    model = read_model(path, architecture)
+    return inspect_opaque(model) if isinstance(model, OpaqueOnnx) else inspect_network(model)
 
 
 def inspect_network(network: Network) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def inspect_network(network: Network) -> dict[str, Any]:
     cost = cost_of(network)
     return {
         "kind": "model",
+        "form": "lifted",
+        "stopped_by": None,
         "provenance": [dict(entry) for entry in network.provenance],
         "inputs": [
             {"name": entry.name, "shape": list(entry.shape), "dtype": entry.dtype} for entry in network.signature.inputs
@@ -43,6 +47,25 @@ def inspect_network(network: Network) -> dict[str, Any]:
         "cost": {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs, "bytes": cost.bytes},
         "layers": [asdict(layer) for layer in cost.layers],
         "methods": {name: method.check(network).as_dict() for name, method in methods().items()},
+    }
+
+
+def inspect_opaque(model: OpaqueOnnx) -> dict[str, Any]:
+    """As `inspect_network`, of a model that couldn't be lifted: no layers, and no MACs, because what its operators
+    multiply isn't known. `shape` leaves out the first axis; None stands for a free length."""
+    return {
+        "kind": "model",
+        "form": "opaque",
+        "stopped_by": asdict(model.stopped_by),
+        "provenance": [dict(entry) for entry in model.provenance],
+        "inputs": [
+            {"name": entry.name, "shape": list((entry.shape or ())[1:]), "dtype": entry.dtype} for entry in model.inputs
+        ],
+        "outputs": [entry.name for entry in model.outputs],
+        "variants": ["full"],
+        "cost": {"parameters": model.parameters, "nonzero": model.nonzero, "macs": None, "bytes": model.bytes},
+        "layers": [],
+        "methods": {name: verdict_on(model, method).as_dict() for name, method in methods().items()},
     }
 
 
@@ -102,7 +125,8 @@ def describe(inspection: Mapping[str, Any]) -> str:
     )
     lines = [
         f"{inputs} → {', '.join(inspection['outputs'])}",
-        f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs a sample, {cost['bytes']:,} bytes of tensors",
+        f"{cost['parameters']:,} parameters, {_macs(cost)}, {cost['bytes']:,} bytes of tensors",
+        *_stopped(inspection),
         "",
         f"{'layer':32} {'type':16} {'weight':>20} {'parameters':>12} {'MACs':>14}",
     ]
@@ -117,6 +141,17 @@ def describe(inspection: Mapping[str, Any]) -> str:
         lines.append(f"{name}: {state}")
         lines += [f"    left as it is: {detail}" for detail in verdict["details"]]
     return "\n".join(lines)
+
+
+def _macs(cost: Mapping[str, Any]) -> str:
+    return "MACs unknown" if cost["macs"] is None else f"{cost['macs']:,} MACs a sample"
+
+
+def _stopped(inspection: Mapping[str, Any]) -> list[str]:
+    stopped = inspection["stopped_by"]
+    if stopped is None:
+        return []
+    return [f"opaque: it runs, but can't be compressed: {stopped['operator']} {stopped['node']}: {stopped['why']}"]
 
 
 def _array_line(name: str, facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Any model file → `Network`. What a file is, its first bytes say, not its name."""
+"""Any model file → `Network`, or `OpaqueOnnx`. What a file is, its first bytes say, not its name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import torch
 from compression.errors import IntakeError, SpecError
 from compression.intake.foreign import foreign
 from compression.intake.lift import lift
+from compression.intake.onnx.read import read_onnx
 from compression.intake.pt2 import read_pt2
 from compression.intake.shapes import run
 from compression.intake.weights import read_weights
 from compression.network import Network
+from compression.opaque import OpaqueOnnx
+
+_ONNX_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42})
+"""The fields of a ModelProto that can follow its first, the version of the format."""
 
 
-def read_model(path: Path, architecture: Mapping[str, Any] | None = None) -> Network:
-    """As `_read`, checked: finite parameters, and outputs of numbers that a loss can be taken of."""
+def read_model(path: Path, architecture: Mapping[str, Any] | None = None) -> Network | OpaqueOnnx:
+    """As `_read`, and a network checked: finite parameters, and outputs of numbers that a loss can be taken of."""
     network = _read(path, architecture)
+    if isinstance(network, OpaqueOnnx):
+        return network
     for name, parameter in network.module.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise IntakeError("the parameter holds NaN or infinite values", name)
@@ -34,9 +41,10 @@ def read_model(path: Path, architecture: Mapping[str, Any] | None = None) -> Net
     return network
 
 
-def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network:
-    """The network of a `.pt2` archive or a `.safetensors` file; `architecture` names what plain weights belong to
-    ({"architecture": "resnet20", "arguments": {…}}). IntakeError: why the file can't be taken, and what to do."""
+def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network | OpaqueOnnx:
+    """The network of a `.pt2` archive, an `.onnx` or a `.safetensors` file; `architecture` names what plain weights
+    belong to ({"architecture": "resnet20", "arguments": {…}}), or the lengths of axes that an `.onnx` file leaves free
+    ({"inputs": {NAME: [3, 48, 192]}}). IntakeError: why the file can't be taken, and what to do."""
     refused = foreign(path)
     if refused is not None:
         raise refused
@@ -48,7 +56,8 @@ def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network:
         return lift(read_pt2(path))
     if start[8:9] == b"{":
         return read_weights(path, architecture)
-    if start[:1] == b"\x08" and start[2:3] in {b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x3a", b"\x42"}:
-        message = "ONNX files come with a later version; export the model as .pt2"
-        raise IntakeError(message, path.name, "model-unsupported")
-    raise IntakeError("the file is empty" if not start else "neither a .pt2 archive nor a .safetensors file", path.name)
+    if start[:1] == b"\x08" and len(start) > 2 and start[2] in _ONNX_TAGS:
+        return read_onnx(path, architecture)
+    raise IntakeError(
+        "the file is empty" if not start else "neither a .pt2 archive nor an .onnx or .safetensors file", path.name
+    )

@@ -40,7 +40,7 @@ def _attention(editor: Editor, node: fx.Node) -> Value | None:
         usual = 1 / math.sqrt(editor.shape(query)[-1])
         keywords = {"is_causal": False, "scale": None if is_number(scale, usual, 1e-5) else scale, "enable_gqa": False}
         values = (editor.value(query), keys, editor.value(value))
-        masks = () if mask is None else (editor.value(mask),)
+        masks = (editor.value(mask),) if isinstance(mask, fx.Node) else ()
         result = editor.trace.call(F.scaled_dot_product_attention, *values, *masks, **keywords)
         return result if result.shapes == editor.value(node).shapes else None
     return None

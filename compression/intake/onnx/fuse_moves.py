@@ -67,7 +67,7 @@ def _order(editor: Editor, node: Any) -> tuple[int, ...] | None:
 
 
 def fuse_reshapes(editor: Editor) -> None:
-    """A reshape that undoes another one goes; so does one that only folds the batch and heads for a product (… × a × b →
+    """A reshape that undoes another one goes; so does one that only folds batch and heads for a product (… × a × b to
     n × a × b, exchange the last two, and back), which leaves the exchange."""
 
     def rule(node: fx.Node) -> Value | None:

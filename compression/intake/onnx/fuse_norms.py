@@ -15,8 +15,8 @@ _aten = torch.ops.aten
 
 
 def fuse_norms(editor: Editor) -> None:
-    """LayerNorm (Ba et al. 2016) as (x − mean) / √(variance + ε) or as x·s + (shift − mean·s); GroupNorm as the instance
-    norm of a reshaped value; then the scale and shift that follow."""
+    """LayerNorm (Ba et al. 2016) as (x − mean) / √(variance + ε) or as x·s + (shift − mean·s); GroupNorm (Wu and He
+    2018) as the instance norm of a reshaped value; then the scale and shift that follow."""
     editor.rewrite(lambda node: _layer_norm(editor, node) or _expanded_layer_norm(editor, node))
     editor.rewrite(lambda node: _group_norm(editor, node))
     editor.rewrite(lambda node: _affine(editor, node))

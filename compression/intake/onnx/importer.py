@@ -47,7 +47,7 @@ class Stop(Exception):
 
 
 def import_graph(model: ModelProto, opset: int, declared: Declared, batches: tuple[int, int]) -> Trace:
-    """The trace of a whole model, its output node included. Stop: an operator can't be lifted. IntakeError: it is unsafe."""
+    """The trace of a whole model, its output node included. Stop: an operator can't be lifted. IntakeError: unsafe."""
     trace = Trace(batches, static=declared.static_batch is not None)
     values: dict[str, Value | None] = {"": None}
     for entry in declared.inputs:
@@ -109,9 +109,7 @@ class _Import:
             results = (result,) if isinstance(result, Value) else result
         else:
             raise CannotLift("the operator is not among those that are lifted")
-        for name, result in zip(node.output, results, strict=False):
-            if name:
-                values[name] = result
+        values |= {name: result for name, result in zip(node.output, results, strict=False) if name}
         missing = [name for name in node.output if name and name not in values]
         if missing:
             raise CannotLift(f"its output {missing[0][:100]} is none that is lifted")

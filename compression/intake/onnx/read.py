@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 from torch import fx
 
@@ -20,7 +20,7 @@ from compression.intake.onnx.fuse_moves import fuse_biases, fuse_moves, fuse_res
 from compression.intake.onnx.fuse_norms import fuse_norms
 from compression.intake.onnx.importer import Stop, import_graph
 from compression.intake.onnx.probe import opaque
-from compression.intake.onnx.signature import Declared, Undeclared, declare, network_inputs
+from compression.intake.onnx.signature import Undeclared, declare, network_inputs
 from compression.intake.onnx.structure import check_model
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.wire import check_wire

@@ -28,7 +28,7 @@ def reshape_to(trace: Trace, value: Value, targets: Sequence[Shape]) -> Value:
     lengths = [Length(entry) for entry in zip(*after, strict=True)]
     sizes: list[Length | int] = [length.at[0] if len(set(length.at)) == 1 else length for length in lengths]
     following = [axis for axis, size in enumerate(sizes) if isinstance(size, Length)]
-    if len(following) == 1 and not value.known and math.prod(after[0]):
+    if len(following) == 1 and not value.known and 0 not in after[0]:
         sizes[following[0]] = -1
     return trace.call(torch.reshape, value, tuple(sizes))
 
@@ -36,7 +36,8 @@ def reshape_to(trace: Trace, value: Value, targets: Sequence[Shape]) -> Value:
 def _filled(before: Sequence[Shape], targets: Sequence[Shape]) -> list[list[int]]:
     found = []
     for shape, target in zip(before, targets, strict=True):
-        rest = math.prod(size for size in target if size != -1)
+        told = [int(size) for size in target if size != -1]
+        rest = math.prod(told)
         filled = [math.prod(shape) // rest if size == -1 and rest > 0 else size for size in target]
         if min(filled, default=0) < 0 or list(target).count(-1) > 1 or math.prod(filled) != math.prod(shape):
             raise CannotLift(f"{list(shape)} can't be given the shape {list(target)}")

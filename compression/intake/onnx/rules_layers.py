@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -101,10 +102,10 @@ def _transposed(call: Call) -> Value:
         tuple(weight.shape[2:]),  # type: ignore[arg-type]
         tuple(call.get("strides", [1, 1])),
         tuple(before),  # type: ignore[arg-type]
-        tuple(extra),  # type: ignore[arg-type]
+        tuple(extra),
         call.get("group", 1),
         bias is not None,
-        tuple(call.get("dilations", [1, 1])),  # type: ignore[arg-type]
+        tuple(call.get("dilations", [1, 1])),
         device="meta",
     )
     return call.trace.module(leaf, call.value(), call.path(1), filled(call, leaf, weight, bias))
@@ -250,10 +251,11 @@ def _global_pool(call: Call) -> Value:
     axes = list(range(2, value.rank))
     if average:
         return call.trace.call(torch.mean, value, axes, keepdim=True)
-    return call.trace.call(_aten.amax.default, value, axes, True)  # noqa: FBT003 - torch's signature
+    return call.trace.call(_aten.amax.default, value, axes, True)
 
 
-def _one(sizes: Sequence[int]) -> int | tuple[int, ...]:
+def _one(sizes: Sequence[int]) -> Any:
+    """A size as torch writes it: one number where all axes agree."""
     return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -188,9 +187,8 @@ def _gather(call: Call) -> Value:
     lengths = value.length(axis).at
     if places.numel() and not -min(lengths) <= int(places.min()) <= int(places.max()) < min(lengths):
         raise CannotLift("an index out of range")
-    if len(set(lengths)) > 1:
-        if bool((places < 0).any()) or places.dim() != 0:
-            raise CannotLift("it takes single samples out of the batch")
+    if len(set(lengths)) > 1 and (bool((places < 0).any()) or places.dim() != 0):
+        raise CannotLift("it takes single samples out of the batch")
     if places.dim() == 0:
         place = int(places) % min(lengths)
         return call.trace.call(_aten.select.int, value, axis, place)
@@ -221,18 +219,19 @@ def _expand(call: Call) -> Value:
         raise CannotLift("it has no shape")
     shapes = []
     for trial, shape in enumerate(value.shapes):
-        sizes = [length.at[trial] for length in wanted]
-        rank = max(len(sizes), len(shape))
-        sizes, own = [1] * (rank - len(sizes)) + sizes, [1] * (rank - len(shape)) + list(shape)
-        if any(a != b and 1 not in (a, b) for a, b in zip(sizes, own, strict=True)):
+        target = [length.at[trial] for length in wanted]
+        rank = max(len(target), len(shape))
+        target, own = [1] * (rank - len(target)) + target, [1] * (rank - len(shape)) + list(shape)
+        if any(a != b and 1 not in (a, b) for a, b in zip(target, own, strict=True)):
             raise CannotLift("its shape does not fit its input")
-        shapes.append([max(a, b) if 0 not in (a, b) else 0 for a, b in zip(sizes, own, strict=True)])
-    if all(list(shape) == sizes for shape, sizes in zip(value.shapes, shapes, strict=True)):
+        shapes.append([max(a, b) if 0 not in (a, b) else 0 for a, b in zip(target, own, strict=True)])
+    if all(list(shape) == wider for shape, wider in zip(value.shapes, shapes, strict=True)):
         return value
-    sizes: list[Length | int] = [Length(entry) for entry in zip(*shapes, strict=True)]
+    lengths = [Length(entry) for entry in zip(*shapes, strict=True)]
+    sizes: list[Length | int] = [*lengths]
     added = len(sizes) - value.rank
     for axis in range(value.rank):
-        if sizes[axis + added] == value.length(axis):
+        if lengths[axis + added] == value.length(axis):
             sizes[axis + added] = -1  # as long as it is
     return call.trace.call(_aten.expand.default, value, sizes)
 
@@ -291,15 +290,23 @@ def _pad(call: Call) -> Value:
     return call.trace.call(F.pad, value, flat, kinds[mode], fill if mode == "constant" else None)
 
 
+_MODES = {
+    ("nearest", 1): "nearest",
+    ("nearest", 2): "nearest",
+    ("linear", 1): "linear",
+    ("linear", 2): "bilinear",
+    ("cubic", 2): "bicubic",
+}
+"""By the file's mode and how many axes lie in space."""
+
+
 def _resize(call: Call) -> Value:
     value, axes = call.value(), call.value().rank - 2
     mode = call.get("mode", "nearest")
     place, rounding = call.get("coordinate_transformation_mode", "half_pixel"), call.get("nearest_mode", "")
     factors, sizes = _factors(call, axes)
-    names = {1: {"nearest": "nearest", "linear": "linear"}}.get(
-        axes, {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}
-    )
-    if axes not in {1, 2} or mode not in names or call.get("antialias", 0) or call.get("exclude_outside", 0):
+    name = _MODES.get((mode, axes))
+    if name is None or call.get("antialias", 0) or call.get("exclude_outside", 0):
         raise CannotLift(f"mode {mode} over {axes} axes")
     if mode == "nearest":
         whole = all(float(factor).is_integer() for factor in factors)
@@ -315,11 +322,7 @@ def _resize(call: Call) -> Value:
     if all(factor == 1 for factor in factors):
         return value
     given: dict[str, Any] = {"scale_factor": tuple(factors)} if sizes is None else {"size": tuple(sizes)}
-    return call.trace.module(
-        nn.Upsample(**given, mode=names[axes][mode] if axes == 1 else names[mode], align_corners=corners),
-        value,
-        call.path(),
-    )  # type: ignore[index]
+    return call.trace.module(nn.Upsample(**given, mode=name, align_corners=corners), value, call.path())
 
 
 def _factors(call: Call, axes: int) -> tuple[list[float], list[int] | None]:

@@ -76,7 +76,7 @@ def default_length(rank: int) -> int:
 
 
 def declare(model: ModelProto, chosen: Mapping[str, Sequence[int]]) -> Declared:
-    """The signature of a network lifted from `model`. `chosen` gives shapes (without the batch) by input name; free axes
+    """The signature of a network lifted from `model`. `chosen` gives shapes without the batch by input name; free axes
     that it doesn't name get `default_length`. Undeclared: it can't be told as one. SpecError: `chosen` doesn't fit."""
     entries = real_inputs(model)
     if not entries:

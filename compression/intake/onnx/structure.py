@@ -17,7 +17,8 @@ STANDARD = ("", "ai.onnx")
 _A = AttributeProto
 _VALUE_FIELDS = {
     _A.FLOAT: "f", _A.INT: "i", _A.STRING: "s", _A.TENSOR: "t", _A.GRAPH: "g", _A.FLOATS: "floats", _A.INTS: "ints",
-    _A.STRINGS: "strings", _A.TENSORS: "tensors", _A.GRAPHS: "graphs", _A.TYPE_PROTO: "tp", _A.TYPE_PROTOS: "type_protos",
+    _A.STRINGS: "strings", _A.TENSORS: "tensors", _A.GRAPHS: "graphs", _A.TYPE_PROTO: "tp",
+    _A.TYPE_PROTOS: "type_protos",
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def check_model(model: ModelProto) -> int:
     if not model.graph.output or not model.graph.input:
         raise IntakeError("a model has inputs and outputs", "graph")
     _Check().graph(model.graph, set(), 0)
-    return versions[0]
+    return int(versions[0])
 
 
 def node_name(node: NodeProto) -> str:

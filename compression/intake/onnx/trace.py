@@ -211,7 +211,7 @@ class Trace:
         return self.made[whole]
 
     def parameter(self, tensor: Tensor) -> nn.Parameter:
-        """A parameter that holds `tensor`. Where a stored matrix is used twice, the layers are tied: it is the same one. A
+        """A parameter that holds `tensor`. Layers that use one stored matrix are tied: it is the same parameter. A
         vector is each layer's own: exporters store equal ones once (the zeros and ones of new networks)."""
         if tensor.dim() < 2:
             return nn.Parameter(tensor.detach().clone())

@@ -58,7 +58,8 @@ def _products(trace: Trace, node: fx.Node) -> float:
     if node.target in {torch.matmul, torch.ops.aten.einsum.default} and isinstance(found, Tensor):
         sources = [source.meta["trials"][0] for source in node.all_input_nodes]
         longest = max(math.prod(source.shape) for source in sources)
-        return found.numel() * (sources[0].shape[-1] if node.target is torch.matmul else min(longest, 2**20))
+        summed = int(sources[0].shape[-1]) if node.target is torch.matmul else min(longest, 2**20)
+        return float(found.numel() * summed)
     return 0.0
 
 
@@ -69,7 +70,7 @@ def _of_leaf(leaf: nn.Module, found: Any) -> float:
         return float(found.numel()) * leaf.weight.numel() / max(leaf.out_channels, 1)
     if isinstance(leaf, nn.LSTM | nn.GRU):
         steps, samples = found[0].shape[:2]
-        return float(steps * samples) * sum(weight.numel() for weight in leaf.parameters())
+        return float(steps * samples) * float(sum(weight.numel() for weight in leaf.parameters()))
     if isinstance(leaf, nn.MaxPool1d | nn.MaxPool2d | nn.AvgPool1d | nn.AvgPool2d):
         size = leaf.kernel_size
         kernel = size**2 if isinstance(size, int) else math.prod(size)
