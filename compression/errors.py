@@ -4,7 +4,7 @@ NiwakiError
 ├── Refusal              the input can't be accepted; exit status 2, nothing is published
 │   ├── SpecError        the spec is wrong (where = JSON pointer of the field)
 │   ├── IntakeError      the model file can't be read or isn't allowed (where = file member, operator or layer)
-│   ├── DataError        the data file can't be read or doesn't fit the network (where = array)
+│   ├── DataError        the data file can't be read or doesn't fit the network (where = array or file member)
 │   └── MethodError      a method can't run on this network (where = layer)
 └── VerificationError    a transform changed what it must not change; the original stands (where = layer or output)
 """
@@ -49,7 +49,15 @@ class IntakeError(Refusal):
 
 
 class DataError(Refusal):
+    """`kind` tells the reasons apart: data-unreadable (damaged, or no such file), data-unsafe (what no honest writer
+    makes: paths, links, bombs), data-invalid (sound, and doesn't fit)."""
+
     kind = "data-invalid"
+
+    def __init__(self, message: str, where: str = "", kind: str | None = None) -> None:
+        super().__init__(message, where)
+        if kind is not None:
+            self.kind = kind
 
 
 class MethodError(Refusal):

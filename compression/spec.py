@@ -23,23 +23,61 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Preprocess(Strict):
-    """Declared preprocessing of one input: value × scale, then (value − mean) / std; NHWC is turned to NCHW."""
+class Resize(Strict):
+    """Images brought to the network's height × width, as Pillow resizes: an area filter where they get smaller."""
 
+    size: list[Annotated[int, Field(ge=1, le=4096)]] | None = Field(
+        None, min_length=2, max_length=2, description="[height, width]; none: the network's own, which it must equal"
+    )
+    method: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="interpolation")
+    crop: Literal["none", "center"] = Field(
+        "none", description="none: height and width are stretched; center: the short side fits, the middle is kept"
+    )
+    crop_fraction: float = Field(
+        1.0,
+        ge=0.1,
+        le=1,
+        allow_inf_nan=False,
+        description="with crop: the share of the resized short side that is kept; 0.875 resizes to 256 and keeps 224",
+    )
+
+    @model_validator(mode="after")
+    def _fraction_is_of_a_crop(self) -> Resize:
+        if self.crop == "none" and self.crop_fraction != 1:
+            raise ValueError("crop_fraction goes with crop: center")
+        return self
+
+
+class Preprocess(Strict):
+    """Declared preprocessing of one input, in this order: the stored layout is undone, images are resized, then
+    value × scale, − mean, ÷ std; at last the axes are put as the network has them."""
+
+    layout: Literal["as-is", "NCHW", "NHWC"] = Field(
+        "as-is", description="of stored arrays with four axes; as-is: the network's own. Image files have none"
+    )
+    resize: Resize | None = Field(None, description="of images; none: they must have the network's size")
     scale: float = Field(
         1.0, gt=0, le=1e6, allow_inf_nan=False, description="factor on the stored values, e.g. 1/255 for bytes"
     )
     mean: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
-        [0.0], min_length=1, max_length=4096, description="per channel, or one for all"
+        [0.0], min_length=1, max_length=4096, description="subtracted after scaling; per channel, or one for all"
     )
-    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field([1.0], min_length=1, max_length=4096)
-    layout: Literal["as-is", "NHWC"] = Field("as-is", description="layout of the stored arrays")
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        [1.0], min_length=1, max_length=4096, description="divides at last; per channel, or one for all"
+    )
 
 
 class DataSpec(Strict):
-    """How the data file is read: preprocessing by input name, and the splits made where the file has none."""
+    """How the data file is read: preprocessing by input name, the task, and the splits made where the file has none."""
 
-    preprocess: dict[str, Preprocess] = Field(default_factory=dict, max_length=16)
+    preprocess: dict[str, Preprocess] = Field(
+        default_factory=dict, max_length=16, description="by the network's input names"
+    )
+    task: Literal["auto", "classification", "multilabel", "regression"] = Field(
+        "auto",
+        description="what labels are; auto: a vector of integers is class indices, a table of 0 and 1 is multi-label, "
+        "floats are targets of a regression",
+    )
     validation_fraction: float = Field(
         0.1, gt=0, lt=0.5, description="of the training samples, where the file has none"
     )

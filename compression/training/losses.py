@@ -10,14 +10,17 @@ from torch import Tensor
 
 from compression.training.spec import Training
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "multilabel", "regression"]
 LossKind = Literal["labels", "teacher", "both"]
 
 
 def label_loss(output: Tensor, labels: Tensor, task: Task) -> Tensor:
-    """Cross-entropy of logits (N × C) with class indices (N), or mean squared error with targets of the same shape."""
+    """Cross-entropy of logits (N × C) with class indices (N); of each logit's sigmoid with its own label, 0 or 1
+    (multi-label, mean over N × C); or mean squared error with targets of the same shape."""
     if task == "classification":
         return F.cross_entropy(output, labels)
+    if task == "multilabel":
+        return F.binary_cross_entropy_with_logits(output, labels.to(output.dtype))
     return F.mse_loss(output.reshape(labels.shape), labels)
 
 
@@ -29,6 +32,14 @@ def soft_label_loss(output: Tensor, teacher: Tensor, temperature: float) -> Tens
     return F.kl_div(student, target, reduction="batchmean", log_target=True) * temperature**2
 
 
+def soft_sigmoid_loss(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same for sigmoid outputs: each logit z is a softmax over its own two classes (z, 0). Mean over N × C."""
+    student, target = output / temperature, teacher / temperature
+    yes = F.logsigmoid(target).exp() * (F.logsigmoid(target) - F.logsigmoid(student))
+    no = F.logsigmoid(-target).exp() * (F.logsigmoid(-target) - F.logsigmoid(-student))
+    return (yes + no).mean() * temperature**2
+
+
 def training_loss(
     outputs: Sequence[Tensor],
     teacher: Sequence[Tensor] | None,
@@ -38,7 +49,7 @@ def training_loss(
 ) -> Tensor:
     """The loss of one batch, averaged over outputs: labels, teacher, or (1 − α) labels + α teacher.
 
-    Without a classification task the teacher's outputs are matched by mean squared error: nothing says that they are
+    Without a task of logits the teacher's outputs are matched by mean squared error: nothing says that they are
     logits, and for logits this is the high-temperature limit of the soft labels.
     """
     losses = []
@@ -49,6 +60,8 @@ def training_loss(
             target = teacher[index]
             if task == "classification":
                 from_teacher = soft_label_loss(output, target, spec.temperature)
+            elif task == "multilabel":
+                from_teacher = soft_sigmoid_loss(output, target, spec.temperature)
             else:
                 from_teacher = F.mse_loss(output, target)
         if from_labels is not None and from_teacher is not None:

@@ -86,7 +86,7 @@ X = np.ones((20, 1, 4, 4), np.float32)
         ({"x": X, "y": np.arange(19)}, "y", "differ"),
         ({"x": X, "y": -np.arange(20)}, "y", "negative"),
         ({"x": X, "y": np.zeros(20, int)}, "y", "same class"),
-        ({"x": X, "y": np.ones((20, 2), int)}, "y", "one axis"),
+        ({"x": X, "y": np.full((20, 2), 3)}, "y", "one axis"),
         ({"x": X, "y": np.float32(3)}, "y", "sample axis"),
         ({"x": X, "y": np.eye(4, dtype=np.float32)[np.arange(20) % 4]}, "y", "one-hot"),
         ({"x": X, "y": np.full(20, 2**63, np.uint64)}, "y", "above"),
