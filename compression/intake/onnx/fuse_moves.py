@@ -150,7 +150,10 @@ def fuse_biases(editor: Editor) -> None:
                 continue
             leaf.bias = editor.trace.parameter(stored.reshape(-1))
             editor.trace.metas.pop(id(leaf), None)
-            return editor.trace.module(leaf, editor.value(layer.args[0]), _named_by(editor, other, layer))  # type: ignore[arg-type]
+            wanted = _named_by(editor, other, layer)
+            if wanted == layer.target:
+                return editor.value(layer)
+            return editor.trace.module(leaf, editor.value(layer.args[0]), wanted)  # type: ignore[arg-type]
         return None
 
     editor.rewrite(rule)
@@ -159,7 +162,7 @@ def fuse_biases(editor: Editor) -> None:
 def _named_by(editor: Editor, bias: Any, layer: fx.Node) -> str:
     """The path of the layer that the bias "PATH.bias" belongs to; the bias itself gives its place free."""
     path, _, name = str(bias.target).rpartition(".")
-    if name != "bias" or not path or len(bias.users) != 1:
+    if name != "bias" or path.rstrip("_") in {"", str(layer.target)} or len(bias.users) != 1:
         return str(layer.target)
     editor.trace.places.forget(str(bias.target))
     return path

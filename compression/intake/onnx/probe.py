@@ -18,7 +18,7 @@ from compression.intake.onnx.tensors import TYPES, to_array
 from compression.opaque import OpaqueOnnx, OpaqueValue, Stopped
 
 SECONDS = 20.0
-MEMORY = 1 << 30
+MEMORY = 600 << 20
 """Bytes besides those of the file itself, which is held twice."""
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from compression.intake.onnx.runtime import ORT_ERRORS, open_reference, run_bounded
 
 
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "out of memory", "Failed to allocate", "AllocateRaw")
+
+
 def main() -> None:
     asked = json.loads(sys.stdin.read())
     answers = os.fdopen(os.dup(1), "w")
@@ -40,10 +43,11 @@ def tried(asked: dict[str, Any]) -> dict[str, str]:
     except MemoryError:
         return {"failed": "memory", "message": "out of memory"}
     except ORT_ERRORS as error:
-        message = str(error)[:300]
-        if any(sign in message for sign in ("bad_alloc", "Failed to allocate", "bad allocation", "out of memory")):
+        whole = str(error)
+        message = whole[:300]
+        if any(sign in whole for sign in _OUT_OF_MEMORY):
             return {"failed": "memory", "message": message}
-        if time.monotonic() - start >= asked["seconds"] - 0.5 or "terminate flag" in message:
+        if time.monotonic() - start >= asked["seconds"] - 0.5 or "terminate flag" in whole:
             return {"failed": "time", "message": message}
         return {"failed": stage, "message": message}
     return {}

@@ -12,6 +12,8 @@ from compression.intake.onnx.call import Call, Rule
 from compression.intake.onnx.reshape import reshape_to
 from compression.intake.onnx.trace import CannotLift, Value
 
+MOST_STEPS = 4096
+"""Of a sequence: torch finds the shapes of a recurrent layer step by step."""
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}
 """Where torch's gates (LSTM: i f g o, GRU: r z n) lie in ONNX's order (i o f c; z r h)."""
 
@@ -45,6 +47,8 @@ def _recurrent(call: Call) -> Sequence[Value]:
 def _check_recurrent(call: Call, hidden: int) -> None:
     usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}[call.operator]
     given = call.get("activations", usual)
+    if call.value().rank != 3 or _steps(call) > MOST_STEPS:
+        raise CannotLift(f"its input is not a sequence of up to {MOST_STEPS} steps")
     if hidden < 1 or call.get("direction", "forward") == "reverse":
         raise CannotLift("it runs backwards alone, or has no size")
     if given[: len(usual)] != usual or set(given) != set(usual) or "clip" in call.attributes:
@@ -59,8 +63,12 @@ def _check_recurrent(call: Call, hidden: int) -> None:
             raise CannotLift("a first state that is not zero")
 
 
+def _steps(call: Call) -> int:
+    return call.value().shape[1 if call.get("layout", 0) else 0]
+
+
 def _all_steps(call: Call, lengths: Value) -> bool:
-    steps = call.value().shape[1 if call.get("layout", 0) else 0]
+    steps = _steps(call)
     return lengths.known and all(bool((trial == steps).all()) for trial in lengths.trials)
 
 

@@ -217,6 +217,7 @@ def _expand(call: Call) -> Value:
     value, wanted = call.value(), call.lengths(1)
     if wanted is None:
         raise CannotLift("it has no shape")
+    call.trace.bound(*wanted)
     shapes = []
     for trial, shape in enumerate(value.shapes):
         target = [length.at[trial] for length in wanted]
@@ -240,6 +241,7 @@ def _tile(call: Call) -> Value:
     value, repeats = call.value(), call.lengths(1)
     if repeats is None or len(repeats) != value.rank:
         raise CannotLift("its repeats don't fit its input")
+    call.trace.bound(*repeats)
     if all(set(entry.at) == {1} for entry in repeats):
         return value
     return call.trace.call(_aten.repeat.default, value, repeats)
@@ -250,6 +252,7 @@ def _constant_of_shape(call: Call) -> Value:
     fill = tensor_of(call.attributes["value"]) if "value" in call.attributes else torch.tensor([0.0])
     if wanted is None or fill.numel() != 1:
         raise CannotLift("it has no shape, or more than one value")
+    call.trace.bound(*wanted)
     return call.trace.call(_aten.expand.default, call.trace.constant(fill.reshape(())), wanted)
 
 
@@ -278,7 +281,8 @@ def _pad(call: Call) -> Value:
     widths = [[0, 0] for _ in range(value.rank)]
     for index, axis in enumerate(axes):
         widths[axis % value.rank] = [amounts[index], amounts[index + len(axes)]]
-    call.trace.bound(max(map(abs, amounts), default=0))
+    for amount in amounts:
+        call.trace.bound(amount)
     while widths and widths[0] == [0, 0]:
         widths.pop(0)
     if not widths:
@@ -335,6 +339,7 @@ def _factors(call: Call, axes: int) -> tuple[list[float], list[int] | None]:
     own = call.get("axes") == [2, 3][:axes]
     wanted = call.lengths(3)
     if wanted:
+        call.trace.bound(*wanted)
         given = wanted if own else wanted[2:]
         if (
             not own
@@ -345,7 +350,6 @@ def _factors(call: Call, axes: int) -> tuple[list[float], list[int] | None]:
         if any(len(set(entry.at)) > 1 for entry in given) or len(given) != axes:
             raise CannotLift("its sizes depend on the batch")
         sizes = [entry.at[0] for entry in given]
-        call.trace.bound(math.prod(sizes))
         factors = [size / length for size, length in zip(sizes, value.shape[2:], strict=True)]
         return factors, None if all(float(factor).is_integer() for factor in factors) else sizes
     scales = call.constant(2, "scales").reshape(-1).tolist()

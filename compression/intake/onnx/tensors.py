@@ -89,7 +89,7 @@ def check_shape(dims: list[int], where: str) -> int:
         raise IntakeError(f"an impossible shape: {dims}", where, "model-unsafe")
     count = math.prod(dims)
     if math.prod(max(length, 1) for length in dims) > LARGEST_TENSOR:
-        raise IntakeError(f"a tensor of {count} elements: too large", where, "model-unsafe")
+        raise IntakeError(f"a shape of more than {LARGEST_TENSOR} elements: {dims}", where, "model-unsafe")
     return count
 
 

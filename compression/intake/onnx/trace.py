@@ -281,10 +281,14 @@ class Trace:
         node.meta["trials"] = list(length.at)
         return node
 
-    def bound(self, elements: int) -> None:
-        """IntakeError (model-unsafe): so many elements are too many for one value."""
-        if elements > LARGEST_VALUE:
-            raise IntakeError(f"a value of {elements} elements: too large", kind="model-unsafe")
+    def bound(self, *lengths: Length | int) -> None:
+        """IntakeError (model-unsafe): these lengths make too large a value, or one is absurd by itself."""
+        for index in range(len(self.batches)):
+            sizes = [abs(self.at(length, index)) for length in lengths]
+            if max(math.prod(sizes), *sizes, 0) > LARGEST_VALUE:
+                raise IntakeError(
+                    f"a value of {' × '.join(map(str, sizes))[:200]} elements: too large", kind="model-unsafe"
+                )
 
     def _argument(self, entry: Argument) -> Any:
         if isinstance(entry, Value):
