@@ -139,8 +139,8 @@ ATEN = frozenset({
     "matmul", "bmm", "mm", "addmm", "einsum", "scaled_dot_product_attention", "argmax", "cumsum", "sym_size", "to",
     "_to_copy", "type_as", "clone", "detach", "alias", "arange", "zeros", "ones", "full", "scalar_tensor",
     "zeros_like", "ones_like", "full_like", "lift_fresh_copy", "masked_fill", "tril", "triu", "upsample_nearest2d",
-    "upsample_bilinear2d", "pixel_shuffle", "erf", "floor", "ceil", "round", "sign", "sin", "cos", "isnan", "logical_and",
-    "logical_or", "logical_xor", "remainder", "fmod", "index_select", "flip", "logsumexp", "lstm", "gru",
+    "upsample_bilinear2d", "pixel_shuffle", "erf", "floor", "ceil", "round", "sign", "sin", "cos", "isnan",
+    "logical_and", "logical_or", "logical_xor", "remainder", "fmod", "index_select", "flip", "logsumexp", "lstm", "gru",
 })
 # fmt: on
 """ATen operators that may be read and run: functions of tensors alone; none reads a file or keeps state."""
