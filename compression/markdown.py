@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compression.export.writers import ExportedFile
-from compression.measure.accuracy import Classification, Fidelity, PairedAccuracy, PairedError, Regression, Share
+from compression.measure.accuracy import (
+    Classification,
+    Fidelity,
+    MultiLabel,
+    PairedAccuracy,
+    PairedError,
+    PairedF1,
+    Regression,
+    Share,
+)
 from compression.measure.delivered import Delivered
 from compression.report import LayerChange, Report
 
@@ -18,6 +27,8 @@ def render_markdown(report: Report) -> str:
         "## Before and after",
         _table(["", "original", "compressed", "change"], _rows(report)),
         _how_measured(report),
+        "## Data" if report.data else "",
+        _data(report.data) if report.data else "",
         "## Steps" if report.steps else "",
         *[_step(step) for step in report.steps],
         "## Layers",
@@ -73,6 +84,14 @@ def _quality_rows(delivered: Delivered) -> list[list[str]]:
         rows.append(["top-1", _share(quality.original.top1), _share(quality.compressed.top1), change])
         if quality.original.top5 is not None and quality.compressed.top5 is not None:
             rows.append(["top-5", _share(quality.original.top5), _share(quality.compressed.top5), ""])
+    if isinstance(quality.original, MultiLabel) and isinstance(quality.compressed, MultiLabel):
+        change = ""
+        if isinstance(quality.paired, PairedF1) and quality.paired.low is not None and quality.paired.high is not None:
+            interval = f"95 % {100 * quality.paired.low:+.2f} to {100 * quality.paired.high:+.2f}"
+            change = f"{100 * quality.paired.difference:+.2f} points ({interval})"
+        rows.append(["micro F1", *[_f1(side) for side in (quality.original, quality.compressed)], change])
+        precision = [_optional(side.average_precision) for side in (quality.original, quality.compressed)]
+        rows.append(["macro average precision", *precision, ""])
     if isinstance(quality.original, Regression) and isinstance(quality.compressed, Regression):
         rows.append(["mean squared error", *_mse(quality.original, quality.compressed), _error(quality.paired)])
         rows.append(["R²", *[_optional(side.r2) for side in (quality.original, quality.compressed)], ""])
@@ -92,8 +111,23 @@ def _how_measured(report: Report) -> str:
     return (
         f"Measured on {report.measured_on}; in ONNX Runtime on one thread, both files in turn in one process, on "
         f"{samples}. Parameters and MACs are the network's at batch 1. Intervals hold for 95 %: Wilson's for a share, "
-        "Newcombe's for a paired difference of shares, Student's for the ratio of latencies (over pairs of sessions)."
+        "Newcombe's for a paired difference of shares, Cochran's for F1 (a ratio of means), Student's for the ratio of "
+        "latencies (over pairs of sessions)."
     )
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    """What the job trained on and was judged by, as the network gets it; warnings first."""
+    lines = [f"- **{entry['kind']}** {entry['where']}: {entry['message']}" for entry in data["warnings"]]
+    lines.append(f"- task: {data['task'] or 'none: there are no labels'}")
+    lines.append("- samples: " + ", ".join(f"{count:,} {name}" for name, count in data["splits"].items()))
+    lines.append(f"- calibration: {data['calibration']}")
+    if data["classes"]:
+        shown = ", ".join(f"{index} {name}" for index, name in enumerate(data["classes"][:50]))
+        lines.append(f"- classes: {shown}" + (" …" if len(data["classes"]) > 50 else ""))
+    for name, facts in data["inputs"].items():
+        lines.append(f"- input {name}: {_inline(facts)}")
+    return "\n".join(lines)
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -142,11 +176,16 @@ def _share(value: Share) -> str:
     return f"{value.value:.2%} ({value.low:.2%}–{value.high:.2%})"
 
 
+def _f1(value: MultiLabel) -> str:
+    interval = "" if value.low is None or value.high is None else f" ({value.low:.2%}–{value.high:.2%})"
+    return f"{value.f1:.2%}{interval}"
+
+
 def _mse(*sides: Regression) -> list[str]:
     return [f"{side.mse:.5g}" for side in sides]
 
 
-def _error(paired: PairedAccuracy | PairedError | None) -> str:
+def _error(paired: PairedAccuracy | PairedF1 | PairedError | None) -> str:
     if not isinstance(paired, PairedError) or paired.low is None or paired.high is None:
         return ""
     return f"{paired.difference:+.4g} (95 % {paired.low:+.4g} to {paired.high:+.4g})"

@@ -14,13 +14,14 @@ import torch
 from compression import device as devices
 from compression.checkpoint import Checkpoints, file_sha256, fingerprint
 from compression.context import Context
-from compression.data import Dataset, check_labels, load_dataset
+from compression.data import Dataset, load_dataset
+from compression.data.trial import tried
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
 from compression.indices import check_indices
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
-from compression.network import Network, as_tuple
+from compression.network import Network
 from compression.opaque import OpaqueOnnx, verdict_on
 from compression.publish import Outcome, export_original, publish
 from compression.registry import StepSpec, methods
@@ -75,10 +76,8 @@ def load(job: Job, reporter: Reporter) -> Given:
         raise _not_lifted(job.spec, original)
     data = load_dataset(job.data, original.signature, job.spec.data) if job.data is not None else None
     if data is not None:
-        with torch.no_grad():
-            outputs = as_tuple(original.module(*original.example(2)))
-        check_labels(data, dict(zip(original.signature.outputs, outputs, strict=True)))
         check_indices(original, data)
+        data = tried(data, original)
     inputs = {
         "model": file_sha256(job.model),
         "data": file_sha256(job.data) if job.data is not None else None,
@@ -87,13 +86,13 @@ def load(job: Job, reporter: Reporter) -> Given:
         "seed": job.spec.seed,
         "device": str(device),
         "threads": job.threads,
-        "versions": {name: version(name) for name in ("niwaki", "torch", "numpy")},
+        "versions": {name: version(name) for name in ("niwaki", "torch", "numpy", "pillow")},
     }
     return Given(original, data, device, inputs)
 
 
 def _not_lifted(spec: JobSpec, model: OpaqueOnnx) -> MethodError:
-    """Why the first step that takes no opaque model can't run. Nothing can be trained or exported without such steps."""
+    """Why the first step that takes no opaque model can't run. Nothing can be trained or exported without one."""
     for step in spec.steps:
         verdict = verdict_on(model, methods()[step.method])
         if not verdict.applicable:

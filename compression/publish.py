@@ -68,6 +68,7 @@ def publish(
         files=files,
         delivered=_measure(outcome, before, aside if _extra(spec.exports) else artifacts, latency_seconds),
         steps=outcome.steps,
+        data=None if outcome.data is None else outcome.data.described(),
     )
     for folder in (before, aside):
         shutil.rmtree(folder)

@@ -27,7 +27,8 @@ class LayerChange(BaseModel):
 
 class Report(BaseModel):
     """`inputs`: what the run read, by hash. `measured_on`: the files that the runtime's figures are of. `usage`: code
-    that runs each artifact, by format. `artifacts` doesn't list the report itself."""
+    that runs each artifact, by format. `data`: task, splits, classes, ranges as the network gets them, and warnings;
+    None without data. `artifacts` doesn't list the report itself."""
 
     model_config = ConfigDict(frozen=True)
     format: Literal[1] = 1
@@ -35,6 +36,7 @@ class Report(BaseModel):
     claims: list[Claim]
     spec: dict[str, Any]
     inputs: dict[str, Any]
+    data: dict[str, Any] | None = None
     versions: dict[str, str]
     device: dict[str, Any]
     original: NetworkCost
@@ -64,6 +66,7 @@ def build_report(
     files: Sequence[ExportedFile],
     delivered: Delivered,
     steps: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any] | None = None,
 ) -> Report:
     """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
@@ -74,6 +77,7 @@ def build_report(
         claims=worst_first(claims),
         spec=dict(spec),
         inputs=dict(inputs),
+        data=None if data is None else dict(data),
         versions=dict(versions),
         device=dict(device),
         original=original,

@@ -8,19 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from compression.data.preview import inspect_data
 from compression.errors import IntakeError
-from compression.intake.arrays import Array, read_arrays
 from compression.intake.model import read_model
+from compression.intake.picture import format_of
+from compression.intake.shapes import run
 from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.opaque import OpaqueOnnx, verdict_on
 from compression.registry import methods
 
 Kind = Literal["model", "data"]
-SHOWN_CLASSES = 1000
 
 
 def inspect_file(path: Path, architecture: Mapping[str, Any] | None = None, kind: Kind | None = None) -> dict[str, Any]:
@@ -32,7 +32,8 @@ def inspect_file(path: Path, architecture: Mapping[str, Any] | None = None, kind
 
 
 def inspect_network(network: Network) -> dict[str, Any]:
-    """Inputs, outputs, layers with shapes, parameters and MACs, and every method's verdict."""
+    """Inputs, outputs (`output_shapes` in their order, the batch axis left out), layers with shapes, parameters and
+    MACs, and every method's verdict."""
     cost = cost_of(network)
     return {
         "kind": "model",
@@ -43,6 +44,7 @@ def inspect_network(network: Network) -> dict[str, Any]:
             {"name": entry.name, "shape": list(entry.shape), "dtype": entry.dtype} for entry in network.signature.inputs
         ],
         "outputs": list(network.signature.outputs),
+        "output_shapes": [list(value.shape[1:]) for value in run(network.module, network.example(1))],
         "variants": list(network.variants),
         "cost": {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs, "bytes": cost.bytes},
         "layers": [asdict(layer) for layer in cost.layers],
@@ -62,6 +64,7 @@ def inspect_opaque(model: OpaqueOnnx) -> dict[str, Any]:
             {"name": entry.name, "shape": list((entry.shape or ())[1:]), "dtype": entry.dtype} for entry in model.inputs
         ],
         "outputs": [entry.name for entry in model.outputs],
+        "output_shapes": [list((entry.shape or ())[1:]) for entry in model.outputs],
         "variants": ["full"],
         "cost": {"parameters": model.parameters, "nonzero": model.nonzero, "macs": None, "bytes": model.bytes},
         "layers": [],
@@ -69,35 +72,17 @@ def inspect_opaque(model: OpaqueOnnx) -> dict[str, Any]:
     }
 
 
-def inspect_data(path: Path) -> dict[str, Any]:
-    """Arrays with shape, type and range; for integer vectors the count of each value."""
-    arrays = {name: _describe_array(value) for name, value in read_arrays(path).items()}
-    return {"kind": "data", "arrays": arrays}
-
-
-def _describe_array(value: Array) -> dict[str, Any]:
-    facts: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
-    if value.size:
-        numbers = value.astype(np.float32) if value.dtype == np.float16 else value
-        finite = bool(np.isfinite(numbers).all())
-        facts["finite"] = finite
-        if finite:
-            facts |= {"min": float(numbers.min()), "max": float(numbers.max()), "mean": float(numbers.mean())}
-    if value.ndim == 1 and value.dtype.kind in "iu":
-        values, counts = np.unique(value, return_counts=True)
-        if len(values) <= SHOWN_CLASSES:
-            facts["counts"] = {str(key): int(count) for key, count in zip(values, counts, strict=True)}
-    return facts
-
-
 def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
-    """By content: an archive of `.npy` members is data; so are safetensors named as data is (`x`, `y`, `x_train`)."""
+    """By content: an archive of `.npy` members or of images is data; so are safetensors named as data is (`x`, `y`,
+    `x_train`)."""
     if architecture is not None:
         return "model"
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
-                return "data" if all(name.endswith(".npy") for name in archive.namelist()) else "model"
+                names_there = archive.namelist()
+                arrays = all(name.endswith(".npy") for name in names_there)
+                return "data" if arrays or any(map(format_of, names_there)) else "model"
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise IntakeError(f"the archive can't be read: {error}", path.name) from error
     with path.open("rb") as file:
@@ -118,7 +103,7 @@ def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
 def describe(inspection: Mapping[str, Any]) -> str:
     """The inspection as text for a terminal."""
     if inspection["kind"] == "data":
-        return "\n".join(_array_line(name, facts) for name, facts in inspection["arrays"].items())
+        return "\n".join(_data_lines(inspection))
     cost = inspection["cost"]
     inputs = ", ".join(
         f"{entry['name']} {entry['dtype']} N×{'×'.join(map(str, entry['shape']))}" for entry in inspection["inputs"]
@@ -152,6 +137,19 @@ def _stopped(inspection: Mapping[str, Any]) -> list[str]:
     if stopped is None:
         return []
     return [f"opaque: it runs, but can't be compressed: {stopped['operator']} {stopped['node']}: {stopped['why']}"]
+
+
+def _data_lines(inspection: Mapping[str, Any]) -> list[str]:
+    lines = [_array_line(name, facts) for name, facts in inspection["arrays"].items()]
+    if (images := inspection["images"]) is not None:
+        sides = (f"{images[side]['min']}–{images[side]['max']}" for side in ("width", "height"))
+        lines.append(f"{images['count']:,} images of {' × '.join(sides)} pixels; {images['skipped']} files left aside")
+    lines.append(", ".join(f"{split}: {count:,} samples" for split, count in inspection["splits"].items()))
+    if (labels := inspection["labels"]) is not None:
+        classes = labels["classes"]
+        lines.append(labels["task"] + (f", {len(classes)} classes: {', '.join(classes[:20])}" if classes else ""))
+    warnings = inspection["warnings"]
+    return lines + [f"warning ({entry['kind']}): {entry['where']}: {entry['message']}" for entry in warnings]
 
 
 def _array_line(name: str, facts: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Accuracy and fidelity from arrays of outputs, each share with its 95 % interval.
 
 Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209, for one share; Newcombe, Stat. Med. 17 (1998) 2635, method 10, for
-the difference of two shares of the same samples; McNemar, Psychometrika 12 (1947) 153, exact form, for its p-value.
+the difference of two shares of the same samples; McNemar, Psychometrika 12 (1947) 153, exact form, for its p-value;
+Cochran, Sampling Techniques, 3rd ed. (1977), section 2.11, for the variance of a ratio of two means: F1 is one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
+Decisions = NDArray[np.bool_]
 Z95 = 1.959963984540054
 TOP5_FROM_CLASSES = 10
 SQNR_OF_EQUALS_DB = 200.0  # beyond what float32 can tell apart; JSON has no infinity
@@ -53,6 +55,31 @@ class PairedAccuracy:
     low: float
     high: float
     p_value: float
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """`f1`: of all decisions together (micro), each label said where its logit is above 0 (a probability of ½), with
+    its 95 % interval (none where it is 0 or 1, or for a single sample). `average_precision`: mean over the classes that
+    occur (macro), None if none does. `chance`: the F1 of always saying every label."""
+
+    f1: float
+    low: float | None
+    high: float | None
+    average_precision: float | None
+    chance: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedF1:
+    """`difference` of the F1 on the same samples, compressed − original, with its 95 % interval (none for a single
+    sample)."""
+
+    difference: float
+    low: float | None
+    high: float | None
+    n: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +174,65 @@ def mcnemar(lost: int, won: int) -> float:
         tail += ways
         ways = ways * (changed - k) // (k + 1)
     return min(1.0, _ratio(2 * tail, changed))
+
+
+def multilabel(logits: Array, labels: Array) -> MultiLabel:
+    """Logits N × … against labels of the same shape, 0 or 1."""
+    said, true = _decisions(logits, labels)
+    f1, influence = _f1(said, true)
+    half = _half_width(influence)
+    chance, _ = _f1(np.ones_like(true), true)
+    precision = average_precision(_flat(logits), true)
+    if half is None or half == 0:
+        return MultiLabel(f1, None, None, precision, chance, len(true))
+    return MultiLabel(f1, max(0.0, f1 - half), min(1.0, f1 + half), precision, chance, len(true))
+
+
+def compare_multilabel(original: Array, compressed: Array, labels: Array) -> PairedF1:
+    """Both networks' logits of the same samples against the labels of the same shape."""
+    before, first = _f1(*_decisions(original, labels))
+    after, second = _f1(*_decisions(compressed, labels))
+    half = _half_width(second - first)
+    if half is None:
+        return PairedF1(after - before, None, None, len(labels))
+    return PairedF1(after - before, after - before - half, after - before + half, len(labels))
+
+
+def average_precision(scores: Array, labels: Array) -> float | None:
+    """Macro average precision of scores N × C: the mean over classes of Σ (Rᵢ − Rᵢ₋₁) Pᵢ, where precision P and recall
+    R are taken at every distinct score from the highest down (no interpolation). Classes without a sample are left out;
+    None: no class has one. It depends on the order of the scores alone."""
+    found = []
+    for score, label in zip(scores.T, labels.T, strict=True):
+        total = int(label.sum())
+        if not total:
+            continue
+        order = np.argsort(-score, kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # equal scores are said together
+        hits = np.cumsum(label[order])[ends]
+        gained = np.diff(hits, prepend=0)
+        found.append(float((gained * (hits / (ends + 1))).sum() / total))
+    return float(np.mean(found)) if found else None
+
+
+def _f1(said: Decisions, true: Decisions) -> tuple[float, NDArray[np.float64]]:
+    """Micro F1 = 2 TP / (2 TP + FP + FN) = Σ aᵢ / Σ bᵢ over samples, and how much each sample moves it:
+    (aᵢ − F1 bᵢ) / b̄, whose mean is zero. Where nothing is said and nothing true, F1 is 1."""
+    both = 2.0 * (said & true).sum(1)
+    either = (said.sum(1) + true.sum(1)).astype(np.float64)
+    if not either.sum():
+        return 1.0, np.zeros(len(said))
+    value = float(both.sum() / either.sum())
+    return value, (both - value * either) / either.mean()
+
+
+def _half_width(influence: NDArray[np.float64]) -> float | None:
+    n = len(influence)
+    return Z95 * float(influence.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+
+
+def _decisions(logits: Array, labels: Array) -> tuple[Decisions, Decisions]:
+    return _flat(logits) > 0, labels.reshape(len(labels), -1).astype(bool)
 
 
 def regression(outputs: Array, targets: Array) -> Regression:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError, Share
+from compression.measure.accuracy import Fidelity, MultiLabel, PairedAccuracy, PairedError, PairedF1, Share
 from compression.measure.runtime import Comparison
 
 # Two sessions of one and the same file differ by up to this: buffers lie differently (seen: 0.1 to 2 %).
@@ -83,6 +83,19 @@ def accuracy_claim(paired: PairedAccuracy) -> Claim:
     return Claim("accuracy", "no loss shown", "none", f"no loss of accuracy shown: {points:+.2f} points ({figures})")
 
 
+def f1_claim(paired: PairedF1) -> Claim:
+    """The same for multi-label, of the micro F1."""
+    points = 100 * paired.difference
+    if paired.low is None or paired.high is None:
+        return Claim("accuracy", "no loss shown", "none", f"F1 {points:+.2f} points: one sample shows nothing")
+    figures = f"{points:+.2f} points (95 % {100 * paired.low:+.2f} to {100 * paired.high:+.2f}, {paired.n:,} samples)"
+    if paired.high < 0:
+        return Claim("accuracy", "accuracy lost", "worse", f"F1 lost: {figures}")
+    if paired.low > 0:
+        return Claim("accuracy", "accuracy gained", "better", f"F1 gained: {figures}")
+    return Claim("accuracy", "no loss shown", "none", f"no loss of F1 shown: {figures}")
+
+
 def error_claim(paired: PairedError) -> Claim:
     """The same for regression, of the mean squared error: a higher one is a loss."""
     if paired.low is None or paired.high is None:
@@ -124,6 +137,18 @@ def baseline_claims(original: Share, chance: float) -> list[Claim]:
     text = (
         f"the original itself is right on {original.value:.2%} of {original.n:,} samples, no better than always "
         f"guessing the commonest ({chance:.2%}): check the preprocessing and the labels"
+    )
+    return [Claim("baseline", "at chance", "worse", text)]
+
+
+def f1_baseline_claims(original: MultiLabel) -> list[Claim]:
+    """The same for multi-label: saying every label of every sample needs no network."""
+    highest = original.f1 if original.high is None else original.high
+    if highest > original.chance:
+        return []
+    text = (
+        f"the original itself reaches an F1 of {original.f1:.2%} on {original.n:,} samples, no better than always "
+        f"saying every label ({original.chance:.2%}): check the preprocessing and the labels"
     )
     return [Claim("baseline", "at chance", "worse", text)]
 

@@ -14,13 +14,17 @@ from compression.errors import VerificationError
 from compression.measure.accuracy import (
     Classification,
     Fidelity,
+    MultiLabel,
     PairedAccuracy,
     PairedError,
+    PairedF1,
     Regression,
     classification,
     compare_classification,
+    compare_multilabel,
     compare_regression,
     fidelity,
+    multilabel,
     regression,
 )
 from compression.measure.claims import (
@@ -28,6 +32,8 @@ from compression.measure.claims import (
     accuracy_claim,
     baseline_claims,
     error_claim,
+    f1_baseline_claims,
+    f1_claim,
     fidelity_claim,
     latency_claim,
     memory_claim,
@@ -51,12 +57,13 @@ BATCHES = (1, 64)
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures on the test split. With class indices `original` and `compressed` are Classification, with float labels
-    Regression, without labels None. `fidelity` is of the compressed network against the original, always."""
+    """Figures on the test split. With class indices `original` and `compressed` are Classification, with bool labels
+    MultiLabel, with float labels Regression, without labels None. `fidelity` is of the compressed network against
+    the original, always."""
 
-    original: Classification | Regression | None
-    compressed: Classification | Regression | None
-    paired: PairedAccuracy | PairedError | None
+    original: Classification | MultiLabel | Regression | None
+    compressed: Classification | MultiLabel | Regression | None
+    paired: PairedAccuracy | PairedF1 | PairedError | None
     fidelity: Fidelity
 
 
@@ -89,8 +96,12 @@ class Delivered:
             original = self.quality.original
             if isinstance(original, Classification):
                 claims += baseline_claims(original.top1, original.chance)
+            if isinstance(original, MultiLabel):
+                claims += f1_baseline_claims(original)
             if isinstance(paired, PairedAccuracy):
                 claims.append(accuracy_claim(paired))
+            elif isinstance(paired, PairedF1):
+                claims.append(f1_claim(paired))
             elif isinstance(paired, PairedError):
                 claims.append(error_claim(paired))
             else:
@@ -111,8 +122,9 @@ def measure_delivered(
     """Measures two `.onnx` files with the same signature on the same samples, in ONNX Runtime on one thread.
 
     `inputs`: the test split by input name (N × …), or None: random samples, for latency alone. `labels`: class indices
-    (N, integer), targets (N × …, float) or None. Of several outputs the last is judged. `seconds`: about how long
-    latency is measured, for each batch size. VerificationError: an output on the test split holds NaN or infinity.
+    (N, integer), multi-label (N × …, bool), targets (N × …, float) or None. Of several outputs the last is judged.
+    `seconds`: about how long latency is measured, for each batch size. VerificationError: an output on the test split
+    holds NaN or infinity.
     """
     samples = random_inputs(open_session(original), max(BATCHES)) if inputs is None else inputs
     seconds_to_load = load_seconds(original, compressed)
@@ -136,6 +148,9 @@ def _quality(original: Path, compressed: Path, inputs: Mapping[str, Array], labe
     if np.issubdtype(labels.dtype, np.integer):
         paired = compare_classification(before, after, labels)
         return Quality(classification(before, labels), classification(after, labels), paired, alike)
+    if labels.dtype == np.bool_:
+        change = compare_multilabel(before, after, labels)
+        return Quality(multilabel(before, labels), multilabel(after, labels), change, alike)
     error = compare_regression(before, after, labels)
     return Quality(regression(before, labels), regression(after, labels), error, alike)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from compression.data import Split
+from compression.measure.accuracy import multilabel
 from compression.network import as_tuple
 from compression.training.losses import Task, label_loss
 
@@ -31,7 +32,8 @@ def outputs_of(module: fx.GraphModule, split: Split, device: torch.device) -> tu
 def metrics_of(outputs: Tensor, labels: Tensor | None, task: Task | None, reference: Tensor | None) -> dict[str, float]:
     """Figures of one output: `score` (higher is better) is what decisions use.
 
-    classification: accuracy, loss (nats). regression: mse. Without labels, against the original's outputs `reference`:
+    classification: accuracy, loss (nats). multilabel: macro average precision (the score: it needs no threshold), micro
+    F1 at probability ½, loss. regression: mse. Without labels, against the original's outputs `reference`:
     cosine, SQNR in dB, and agreement of the top-1 where there is more than one value.
     """
     if task is not None and labels is not None:
@@ -39,6 +41,10 @@ def metrics_of(outputs: Tensor, labels: Tensor | None, task: Task | None, refere
         if task == "classification":
             accuracy = float((outputs.argmax(-1) == labels).double().mean())
             return {"score": accuracy, "accuracy": accuracy, "loss": loss}
+        if task == "multilabel":
+            figures = multilabel(outputs.detach().cpu().numpy(), labels.cpu().numpy())
+            precision = figures.average_precision or 0.0
+            return {"score": precision, "average_precision": precision, "f1": figures.f1, "loss": loss}
         return {"score": -loss, "mse": loss}
     if reference is None:
         raise ValueError("without labels the original's outputs are needed")
