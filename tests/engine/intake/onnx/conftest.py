@@ -11,8 +11,8 @@ from compression.intake.model import read_model
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """`exported(name, opset, dynamic=True)`: the `.onnx` of a network of `FOREIGN`, made once a session by torch's older
-    exporter, or by its newer one where the opset is None."""
+    """`exported(name, opset, dynamic=True)`: the `.onnx` of a network of `FOREIGN`, made once a session by the older
+    exporter of torch, or by the newer one where the opset is None."""
     folder: Path = tmp_path_factory.mktemp("onnx")
 
     def made(name, opset, *, dynamic=True):
