@@ -37,7 +37,8 @@ SPATIAL = (
 UNARY_FUNCTIONS = {
     "neg", "abs", "exp", "sqrt", "rsqrt", "pow", "relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish",
     "hardsigmoid", "leaky_relu", "clamp", "clamp_min", "clamp_max", "contiguous", "clone", "detach", "alias", "dropout",
-    "square", "reciprocal", "to", "_to_copy",
+    "square", "reciprocal", "to", "_to_copy", "log", "erf", "floor", "ceil", "round", "sign", "sin", "cos", "elu",
+    "mish", "softplus", "relu6",
 }  # fmt: skip
 BROADCAST_FUNCTIONS = {"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "masked_fill", "where", "rsub"}
 FUNCTIONS: Mapping[str, Callable[[Tracer, fx.Node], Value]] = {

@@ -81,7 +81,7 @@ def _contract(
     """Unites the numbers of axes with the same letter. Letters of `batch` are heads where a layer makes them; `held`
     ones must stay. `terms`: the letters of each product besides `batch`."""
     found = _by_letter(t, node, operands, held)
-    computed = all(source.op != "get_attr" for _, source, _ in operands)
+    computed = all(source.op != "get_attr" for _, source, _ in operands[:2])  # a mask may be a constant
     for letter, ids in found.items():
         if computed:
             t.numbers.mark(ids, "heads" if letter in batch else "head_dim")

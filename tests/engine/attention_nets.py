@@ -190,19 +190,21 @@ class Causal(Texts):
 
 
 class Scores(nn.Module):
-    """A float mask, and one that is true where attention may look, on scaled_dot_product_attention itself."""
+    """Masks on scaled_dot_product_attention itself: floats, bools (true: may be looked at), and a constant."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words = nn.Embedding(WORDS, WIDTH)
         self.q, self.k, self.v = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
         self.head = nn.Linear(WIDTH, CLASSES)
+        self.register_buffer("band", torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril(1))
 
     def forward(self, tokens: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
         x = self.words(tokens)
         q, k, v = (layer(x).view(-1, TOKENS, HEADS, PLACES).transpose(1, 2) for layer in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         y = y + F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None])
+        y = y + F.scaled_dot_product_attention(k, q, v, attn_mask=self.band)
         return self.head(y.transpose(1, 2).flatten(2).mean(1))
 
 
@@ -252,6 +254,8 @@ def make(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(0)
     module = factory().eval()
     for path, value in module.named_parameters():
+        if "layers.1." in path and value.dim() > 1:
+            nn.init.normal_(value, std=0.2)  # nn.TransformerEncoder makes its layers as copies of one
         if value.dim() == 1:
             nn.init.uniform_(value, *((0.5, 1.5) if path.endswith("weight") else (-0.5, 0.5)))
     for part in module.modules():

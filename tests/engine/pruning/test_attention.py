@@ -167,3 +167,16 @@ def test_heads_that_are_not_followed_stay_and_are_named(tmp_path) -> None:
     assert "scaled_dot_product_attention" in channels.frozen_by["blocks.0.qkv"]
     assert {part for width in channels.widths() for part in width.parts} == {"neurons", "width"}
     cut(network, channels, some_of(channels, "all"), reason={})
+
+
+def test_a_transformer_from_onnx_is_followed_alike(tmp_path) -> None:
+    from compression.export.onnx import write_onnx
+    from compression.intake.model import read_model
+
+    network = lifted("separate")
+    write_onnx(network.module, network.signature, network.example(2), tmp_path / "net.onnx")
+    back = read_model(tmp_path / "net.onnx")
+    channels = map_channels(back)
+    ours = sorted((sorted(width.parts), len(width.units)) for width in map_channels(network).widths())
+    assert sorted((sorted(width.parts), len(width.units)) for width in channels.widths()) == ours
+    cut(back, channels, some_of(channels, "all"), reason={})

@@ -16,6 +16,7 @@ from compression.pruning.channels import map_channels
 from compression.pruning.cut import cut, zeroed
 from compression.pruning.importance import Scores, magnitude
 from compression.pruning.plan import CostModel, choose
+from tests.engine.attention_nets import lifted
 from tests.engine.nets import ALL, Chain, Depthwise, Powers, Residual, Summed, Tied, network_of
 
 
@@ -214,3 +215,31 @@ def test_zeroing_nothing_changes_nothing() -> None:
     network = network_of(Depthwise(), 1, 8, 8)
     same = zeroed(network, map_channels(network), [])
     assert torch.equal(same.module(*network.example(3)), network.module(*network.example(3)))
+
+
+@pytest.mark.parametrize("by_saving", [True, False])
+def test_prices_that_are_kept_are_those_that_would_be_worked_out_anew(by_saving: bool) -> None:
+    """Against a plan without memory, on a network whose widths share layers."""
+    network = lifted("mixed")
+    channels = map_channels(network)
+    scores = magnitude(network, channels)
+    floors = dict.fromkeys(channels.producers, 1)
+    widths = channels.widths()
+
+    def chosen(target: float) -> list[int]:
+        model = CostModel(network, channels, "macs")
+        return choose(channels, scores, model, target, by_saving=by_saving, widths=widths, floors=floors, multiple_of=1)
+
+    total = CostModel(network, channels, "macs").total()
+    removed = chosen(total * 0.6)
+    model = CostModel(network, channels, "macs")
+    queues = [width.units[np.argsort(scores[width.units], kind="stable")].tolist() for width in widths]
+    for unit in removed:
+        prices = []
+        for queue in queues:
+            saved = model.saving(queue[:1]) if len(queue) > 1 else 0
+            prices.append(scores[queue[0]] / (saved if by_saving else 1) if saved > 0 else math.inf)
+        best = queues[int(np.argmin(prices))]
+        assert best.pop(0) == unit
+        model.remove([unit])
+    assert model.total() <= total * 0.6
