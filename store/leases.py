@@ -7,6 +7,7 @@ What ends a lease is in `store/outcomes.py`; what becomes of one that ran out, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, func, or_, s
 from store.clock import from_now, now
 from store.database import Database
 from store.states import Action, JobState, UploadState, sources
-from store.tables import dataset, event, job, model
+from store.tables import dataset, event, job, model, step
 
 UploadKind = Literal["model", "dataset"]
 Device = Literal["cpu", "gpu"]
@@ -147,6 +148,12 @@ def fenced(connection: Connection, lease: Lease, **values: Any) -> Row[Any]:
     if row is None:
         raise LeaseLost(lease.id)
     return row
+
+
+def leave_steps(connection: Connection, ids: Sequence[str], state: Literal["stopped", "pending"]) -> None:
+    """What becomes of the steps that these jobs were at: nobody works on them any more."""
+    running = and_(step.c.job_id.in_(ids), step.c.state == "running")
+    connection.execute(update(step).where(running).values(state=state))
 
 
 def append_event(connection: Connection, lease: Lease, kind: str, data: dict[str, Any]) -> None:

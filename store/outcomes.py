@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, update
 from store.clock import now
 from store.database import Database
 from store.identity import new_id
-from store.leases import Lease, append_event, fenced
+from store.leases import Lease, append_event, fenced, leave_steps
 from store.states import JobState, UploadState
 from store.tables import artifact, job, step
 
@@ -88,6 +88,8 @@ def _finish(
         times={**row.times, **(times or {})},
         **values,
     )
+    if state != JobState.SUCCEEDED:
+        leave_steps(connection, [lease.id], "stopped")
     error = {"error": values["error"]} if "error" in values else {}
     append_event(connection, lease, "state", {"state": state, **error})
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, or_, select,
 from store.clock import from_now, now
 from store.database import Database
 from store.doorbell import Ring, job_rings, upload_ring
-from store.leases import UPLOADS, UploadKind
+from store.leases import UPLOADS, UploadKind, leave_steps
 from store.roster import served_queues
 from store.settings import Settings
 from store.states import Action, JobState, UploadState
@@ -54,6 +54,8 @@ def _settle(connection: Connection, condition: ColumnElement[bool], action: Acti
         .values(state=state, lease_until=None, worker=None, version=job.c.version + 1, **values)
         .returning(job.c.id, job.c.workspace_id, job.c.attempt)
     ).all()
+    # Queued again, the job comes back to the step that it was at.
+    leave_steps(connection, [row.id for row in rows], "pending" if action == Action.EXPIRE else "stopped")
     data = {"state": state, "reason": "worker_lost"}
     _append(connection, rows, data | ({"error": LOST} if action == Action.GIVE_UP else {}))
 

@@ -153,7 +153,7 @@ step = Table(
     Column("state", String(16), nullable=False, default="pending"),
     Column("seconds", Float),
     Column("record", Json),
-    CheckConstraint("state IN ('pending', 'running', 'finished')", name="state"),
+    CheckConstraint("state IN ('pending', 'running', 'finished', 'stopped')", name="state"),
 )
 
 event = Table(

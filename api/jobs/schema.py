@@ -39,7 +39,7 @@ EXAMPLE: Json = {
 class Step(BaseModel):
     index: int
     method: str
-    state: Literal["pending", "running", "finished"]
+    state: Literal["pending", "running", "finished", "stopped"]
     seconds: float | None
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,3 +126,17 @@ def test_an_inspection_ends_ready_or_rejected(database: Database) -> None:
     assert second is not None
     assert (first["state"], first["inspection"], first["problem"]) == ("ready", {"layers": []}, None)
     assert (second["state"], second["inspection"], second["problem"]) == ("rejected", None, ERROR)
+
+
+@pytest.mark.parametrize(
+    "end", [lambda *given: outcomes.fail(*given, ERROR), outcomes.cancel], ids=["failed", "canceled"]
+)
+def test_the_step_that_a_job_ended_at_is_stopped(database: Database, end: Callable[[Database, Lease], None]) -> None:
+    id_ = queue(database, steps=[("prune.structured", {}), ("finetune", {}), ("finetune", {})])
+    lease = claimed(database, id_)
+    outcomes.record(database, lease, steps=[StepChange(0, "finished", 1.0, {}), StepChange(1, "running")])
+    other = queue(database)
+    outcomes.record(database, claimed(database, other), steps=[StepChange(0, "running")])
+    end(database, lease)
+    assert [step["state"] for step in jobs.steps(database, id_)] == ["finished", "stopped", "pending"]
+    assert [step["state"] for step in jobs.steps(database, other)] == ["running"]

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from store import jobs, uploads
+from store import jobs, outcomes, uploads
 from store.clock import from_now
 from store.database import Database
 from store.doorbell import INSPECT, RUN_JOB, Ring
 from store.leases import claim_job, claim_upload
+from store.outcomes import StepChange
 from store.settings import Settings
 from store.sweep import sweep
 from store.tables import dataset, job, model
@@ -32,14 +33,23 @@ def state(database: Database, id_: str) -> Any:
     return row["state"]
 
 
+def at_its_step(database: Database, id_: str) -> None:
+    """Claimed by a worker that died in the middle of the only step."""
+    lease = claim_job(database, id_, "dead", "cpu", PAST)
+    assert lease is not None
+    outcomes.record(database, lease, steps=[StepChange(0, "running")])
+
+
 def test_a_dead_workers_job_is_rung_for_until_its_attempts_are_used_up(database: Database, settings: Settings) -> None:
     id_ = queue(database, device="cpu")
     for _ in range(2):
-        assert claim_job(database, id_, "dead", "cpu", PAST) is not None
+        at_its_step(database, id_)
         assert sweep(database, settings) == [Ring("cpu", RUN_JOB, (id_,))]
         assert state(database, id_) == "queued"
-    assert claim_job(database, id_, "dead", "cpu", PAST) is not None
+        assert jobs.steps(database, id_)[0]["state"] == "pending"
+    at_its_step(database, id_)
     assert sweep(database, settings) == []
+    assert jobs.steps(database, id_)[0]["state"] == "stopped"
     row = jobs.find(database, id_)
     assert row is not None
     assert (row["state"], row["error"]["kind"]) == ("failed", "worker_lost")
