@@ -17,12 +17,14 @@ from typing import Any, TextIO, TypeGuard, get_args
 
 from pydantic import BaseModel
 
-from compression.errors import NiwakiError, Refusal, SpecError
+from compression.errors import IntakeError, NiwakiError, Refusal, SpecError
 from compression.events import Reporter
 from compression.registry import methods
 from compression.spec import parse_job
 
 MAX_SPEC_BYTES = 1 << 20
+INSPECT_SECONDS = 25
+INSPECT_BYTES_A_SECOND = 20_000_000  # more time for a larger file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,13 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command(options, reporter)
     except NiwakiError as error:
-        refused = isinstance(error, Refusal)
-        if options.json:
-            reporter.emit("refused" if refused else "failed", error=error.as_dict())
-        else:
-            print(f"niwaki: {'refused' if refused else 'failed'} ({error.kind}): {error}", file=sys.stderr)
-        return 2 if refused else 3
+        return _report(error, reporter)
     return 0
+
+
+def _report(error: NiwakiError, reporter: Reporter) -> int:
+    """Tells the error; the exit status that belongs to it."""
+    refused = isinstance(error, Refusal)
+    if reporter.as_json:
+        reporter.emit("refused" if refused else "failed", error=error.as_dict())
+    else:
+        print(f"niwaki: {'refused' if refused else 'failed'} ({error.kind}): {error}", file=sys.stderr)
+    return 2 if refused else 3
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,11 +89,24 @@ def _inspect(options: argparse.Namespace, reporter: Reporter) -> None:
     _require_file(options.file)
     from compression.intake.inspect import describe, inspect_file
 
+    done = threading.Event()
+    threading.Thread(target=_end_late, args=(options.file, reporter, done), daemon=True).start()
     inspection = inspect_file(options.file, _architecture(options), options.kind)
+    done.set()
     if options.json:
         reporter.emit("done", inspection=inspection)
     else:
         print(describe(inspection))
+
+
+def _end_late(path: Path, reporter: Reporter, done: threading.Event) -> None:
+    """Refuses a file that takes too long, whatever the process is computing at that moment: an operator on small
+    tensors can be made to run for days."""
+    seconds = INSPECT_SECONDS + path.stat().st_size // INSPECT_BYTES_A_SECOND
+    if done.wait(seconds):
+        return
+    message = f"inspecting it took more than {seconds} seconds: the network computes too much to be worked with"
+    os._exit(_report(IntakeError(message, path.name, "too-slow"), reporter))
 
 
 def _methods(options: argparse.Namespace, reporter: Reporter) -> None:

@@ -18,28 +18,34 @@ from compression.errors import IntakeError
 
 MOST_MEMBERS = 20_000
 LARGEST_JSON = 64 << 20
-LARGEST_DIRECTORY = 16 << 20
+LARGEST_DIRECTORY = 4 << 20
 ZIP_ERRORS = (
     *(zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError, struct.error, zlib.error),
-    *(UnicodeError, OverflowError),
+    *(UnicodeError, OverflowError, IndexError),
 )
 """What `zipfile` raises on a damaged or odd file (RuntimeError: an encrypted member)."""
 
 
 class Zip(zipfile.ZipFile):
-    """A zip to read, whose directory is at most 16 MiB: `zipfile` makes an object of every entry, whatever their number
-    is said to be. Raises BadZipFile, or another of ZIP_ERRORS."""
+    """A zip to read, whose directory has at most `largest` bytes: `zipfile` makes an object of every entry, whatever
+    their number is said to be. Raises BadZipFile, or another of ZIP_ERRORS."""
 
     _file: _BoundedFile | None = None  # also where opening it fails and the object goes
 
-    def __init__(self, path: Path) -> None:
-        self._file = _BoundedFile(path)
+    def __init__(self, path: Path, largest: int = LARGEST_DIRECTORY) -> None:
+        self._file = _BoundedFile(path, largest)
         try:
             super().__init__(self._file)
+            self._begins_with_the_file()
         except BaseException:
             self._file.close()
             raise
         self._file.bound = None
+
+    def _begins_with_the_file(self) -> None:
+        """Otherwise it is the tail of a zip that was cut short, or hidden behind another file."""
+        if min((member.header_offset for member in self.filelist), default=0) > 0:
+            raise zipfile.BadZipFile("its members don't begin where the file does")
 
     def close(self) -> None:
         super().close()
@@ -50,10 +56,10 @@ class Zip(zipfile.ZipFile):
 class _BoundedFile(io.BufferedReader):
     """A file of which no more than `bound` bytes are read at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bound: int) -> None:
         super().__init__(io.FileIO(path))
         self.size = path.stat().st_size
-        self.bound: int | None = LARGEST_DIRECTORY
+        self.bound: int | None = bound
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = max(self.size - self.tell(), 0)
@@ -126,7 +132,9 @@ def _members(infos: list[zipfile.ZipInfo], file_size: int) -> dict[str, zipfile.
 
 def _check_member(info: zipfile.ZipInfo) -> None:
     parts = info.filename.split("/")
-    if len(parts) < 2 or len(info.filename) > 500 or {"", ".", ".."} & set(parts) or "\\" in info.filename:
+    printable = info.filename.isprintable() and info.orig_filename == info.filename  # a NUL cuts a name
+    odd = len(info.filename) > 500 or "\\" in info.filename or not printable
+    if odd or len(parts) < 2 or {"", ".", ".."} & set(parts):
         raise IntakeError("a member's path is not allowed", info.filename[:200], kind="model-unsafe")
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 0x1:
         raise IntakeError("a member is compressed or encrypted; torch.export.save does neither", info.filename[:200])

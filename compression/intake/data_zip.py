@@ -7,36 +7,28 @@ names, and archives that unpack to far more than they are.
 from __future__ import annotations
 
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from compression.errors import DataError
+from compression.intake.archive import ZIP_ERRORS, Zip
 
 MAX_BYTES = 16 << 30  # of all members, unpacked
-MAX_DIRECTORY = 128 << 20
+MAX_DIRECTORY = 24 << 20  # bytes: some 300,000 images
 MAX_NAME = 500
 SMALL = 256 << 20  # up to here the ratio doesn't matter
 MAX_RATIO = 200
-_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 _LOCAL_HEADER = 30
-_ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
-    *(NotImplementedError, RuntimeError, ValueError, OverflowError, IndexError),
-)
-"""What `zipfile` raises on a damaged or odd file."""
 
 
 @contextmanager
 def open_zip(path: Path, most: int) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
     """The archive and its files in their order there, folders left out. DataError: what is wrong with it."""
-    _check_directory(path)
     try:
-        archive = zipfile.ZipFile(path)
-    except _ZIP_ERRORS as error:
+        archive = Zip(path, MAX_DIRECTORY)
+    except ZIP_ERRORS as error:
         raise DataError(f"the archive can't be read: {error}", path.name, "data-unreadable") from error
     with archive:
         yield archive, _members(archive.infolist(), path, most)
@@ -49,26 +41,8 @@ def reading(name: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"the member is damaged: {str(error)[:200]}", name[:200], "data-unreadable") from error
-
-
-def _check_directory(path: Path) -> None:
-    """The size of the directory at the file's end: `zipfile` would read all of it, and make an object of each entry."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = max(0, size - (1 << 16) - 22 - 20)
-        file.seek(start)
-        tail = file.read()
-        at = tail.rfind(_END)
-        while at >= 0:
-            record = tail[at : at + 22]
-            length = int.from_bytes(record[12:16], "little")
-            if length == 0xFFFFFFFF and (found := tail.rfind(_END64, 0, at)) >= 0:
-                length = int.from_bytes(tail[found + 40 : found + 48], "little")
-            if length > MAX_DIRECTORY:
-                raise DataError("the archive's directory is far too large", path.name, "data-unsafe")
-            at = tail.rfind(_END, 0, at)
 
 
 def _members(infos: list[zipfile.ZipInfo], path: Path, most: int) -> list[zipfile.ZipInfo]:

@@ -19,7 +19,8 @@ SLACK = 64 << 20
 class Payloads:
     """Tensors by the name that the archive's configs give them; views of the same bytes are the same object.
 
-    Together they may be twice as large as the bytes behind them (a buffer can be an expanded view), not more."""
+    Together they may be twice as large as the bytes behind them (a buffer can be an expanded view), not more, and all
+    bytes may be read four times over."""
 
     def __init__(self, archive: Archive, dtypes: Mapping[int, torch.dtype]) -> None:
         self._archive = archive
@@ -27,10 +28,14 @@ class Payloads:
         self._entries: dict[str, tuple[str, Layout]] = {}
         self._made: dict[tuple[str, str, bool], Tensor] = {}
         self._budget = SLACK
+        self._reading = SLACK
+        self._last = ("", bytearray())
 
     def declare(self, folder: str, config: PayloadConfig) -> None:
         members = {folder + payload.path_name for payload in config.config.values()}
-        self._budget += 2 * sum(self._archive.size(member) for member in members)
+        held = sum(self._archive.size(member) for member in members)
+        self._budget += 2 * held
+        self._reading += 4 * held
         for name, payload in config.config.items():
             if name in self._entries:
                 raise IntakeError("a tensor that is declared twice", name)
@@ -68,9 +73,17 @@ class Payloads:
         self._budget -= math.prod(shape) * dtype.itemsize
         if self._budget < 0:
             raise IntakeError("the tensors are far larger than the bytes behind them", name, kind="model-unsafe")
-        raw = bytearray(self._archive.read(member, at_most=held * dtype.itemsize))
         return (
-            torch.frombuffer(raw, dtype=dtype)
+            torch.frombuffer(self._bytes(name, member), dtype=dtype)
             .as_strided(shape, steps, offset)
             .clone(memory_format=torch.contiguous_format)
         )
+
+    def _bytes(self, name: str, member: str) -> bytearray:
+        """A member's bytes; tensors that are views of the same ones mostly come in a row."""
+        if self._last[0] != member:
+            self._reading -= self._archive.size(member)
+            if self._reading < 0:
+                raise IntakeError("the same bytes are used again and again", name, kind="model-unsafe")
+            self._last = (member, bytearray(self._archive.read(member, at_most=self._archive.size(member))))
+        return self._last[1]

@@ -32,6 +32,7 @@ from compression.intake.program_schema import (
     PayloadConfig,
     SymbolicArgument,
 )
+from compression.intake.shapes import MOST_NODES
 from compression.intake.tensors import parse_json
 from compression.network import Input
 from compression.vocabulary import aten, is_identifier, takes
@@ -105,6 +106,8 @@ class _Reader:
 
     def read(self) -> Program:
         module: GraphModule = self.program.graph_module
+        if max(len(module.graph.nodes), len(module.signature.input_specs)) > MOST_NODES:
+            raise IntakeError(f"more than {MOST_NODES} operators or tensors", kind="model-unsafe")
         layouts = module.graph.tensor_values
         users = [spec for spec in module.signature.input_specs if spec.user_input is not None]
         inputs = tuple(self._input(spec, layouts) for spec in users)

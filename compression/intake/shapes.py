@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import operator
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -20,6 +21,11 @@ Value: TypeAlias = Any  # of a node: a tensor, a number, a tuple of tensors
 
 LARGEST_VALUE = 2**30
 """Elements that one intermediate value may have; more is refused before it is allocated."""
+
+LARGEST_LIVE = 512 << 20
+"""Bytes of intermediate values that may be alive at the same time."""
+
+MOST_NODES = 10_000
 
 MOST_PARTS = 4096
 """Tensors that one operator may cut a value into."""
@@ -44,11 +50,13 @@ _ARITHMETIC = {getattr(operator, name) for name in ("add", "sub", "mul", "truedi
 def shapes(module: fx.GraphModule, inputs: Iterable[Input], batch: int) -> dict[fx.Node, Value]:
     """Every node's value for a batch of `inputs`, with tensors as shapes only (fake tensors, no memory behind them).
 
-    IntakeError (`where` = the node): the graph doesn't fit these inputs, or a value would be absurdly large.
+    IntakeError (`where` = the node): the graph doesn't fit these inputs, or would take absurdly much.
     """
+    if len(module.graph.nodes) > MOST_NODES:
+        raise IntakeError(f"a graph of more than {MOST_NODES} operators", kind="model-unsafe")
     mode = FakeTensorMode()
     fakes = {id(tensor): mode.from_tensor(tensor) for tensor in [*module.parameters(), *module.buffers()]}
-    trial = _Trial(copy.deepcopy(module, fakes))
+    trial = _Trial(copy.deepcopy(module, fakes), batch)
     with mode:
         trial.run(*[_input(spec, batch) for spec in inputs])
     by_name = {node.name: node for node in module.graph.nodes}
@@ -74,10 +82,14 @@ def _input(spec: Input, batch: int) -> Tensor:
 
 
 class _Trial(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, batch: int) -> None:
         super().__init__(module)
         self.values: dict[str, Value] = {}
         self.extra_traceback = False
+        self.batch = batch
+        self.stored = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        self.holders: Counter[int] = Counter()  # of each storage: the values in use that are views of it
+        self.live = 0  # bytes
 
     def run_node(self, n: fx.Node) -> Value:
         try:
@@ -93,7 +105,23 @@ class _Trial(fx.Interpreter):
             if elements > LARGEST_VALUE:
                 raise IntakeError(f"a value of {elements} elements: too large", n.name, kind="model-unsafe")
         self.values[n.name] = value
+        self._count_live(n, value)
         return value
+
+    def _count_live(self, n: fx.Node, value: Value) -> None:
+        """Adds the value's memory, and takes away that of the values which are not used after this node."""
+        for tensor in _tensors(value):
+            if _storage(tensor) not in self.stored:
+                self.live += 0 if self.holders[_storage(tensor)] else tensor.untyped_storage().nbytes()
+                self.holders[_storage(tensor)] += 1
+        if self.live > LARGEST_LIVE:
+            message = f"{self.live >> 20} MiB of values in use at once, at a batch of {self.batch}"
+            raise IntakeError(f"{message}: at most {LARGEST_LIVE >> 20} MiB can be", n.name, kind="model-unsafe")
+        for ended in self.user_to_last_uses.get(n, []) if n.users else [*self.user_to_last_uses.get(n, []), n]:
+            for tensor in _tensors(self.values.get(ended.name)):
+                if _storage(tensor) not in self.stored:
+                    self.holders[_storage(tensor)] -= 1
+                    self.live -= 0 if self.holders[_storage(tensor)] else tensor.untyped_storage().nbytes()
 
     def _bound_parts(self, n: fx.Node) -> None:
         """Operators that cut a tensor into parts make an object for each."""
@@ -106,6 +134,15 @@ class _Trial(fx.Interpreter):
 
     def _arguments(self, n: fx.Node) -> tuple[Value, ...]:
         return self.fetch_args_kwargs_from_env(n)[0]
+
+
+def _tensors(value: Value) -> list[Tensor]:
+    return [part for part in (value if isinstance(value, tuple | list) else (value,)) if isinstance(part, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    """What all views of the same memory have in common."""
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - it has no public name, and a fake has no address
 
 
 def _few(value: Tensor, rest: list[Value]) -> bool:

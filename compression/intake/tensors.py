@@ -15,6 +15,9 @@ from torch import Tensor
 from compression.errors import IntakeError
 
 LARGEST_HEADER = 64 << 20
+MOST_PARTS_OF_JSON = 400_000
+"""Objects and lists in one text: parsed and checked, each takes up to 1 KiB."""
+MOST_VALUES_OF_JSON = 4_000_000
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -49,7 +52,12 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: bytes | str, where: str) -> Any:
-    """Parsed JSON; a key that comes twice, NaN, or nesting without end is an IntakeError."""
+    """Parsed JSON; a key that comes twice, NaN, nesting without end or a bomb is an IntakeError."""
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if data.count(b"{") + data.count(b"[") > MOST_PARTS_OF_JSON:
+        raise IntakeError(f"more than {MOST_PARTS_OF_JSON} objects and lists", where, "model-unsafe")
+    if data.count(b",") > MOST_VALUES_OF_JSON:
+        raise IntakeError(f"more than {MOST_VALUES_OF_JSON} values", where, "model-unsafe")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
