@@ -222,9 +222,14 @@ def test_prices_that_are_kept_are_those_that_would_be_worked_out_anew(by_saving:
     """Against a plan without memory, on a network whose widths share layers."""
     network = lifted("mixed")
     channels = map_channels(network)
-    scores = magnitude(network, channels)
-    floors = dict.fromkeys(channels.producers, 1)
     widths = channels.widths()
+    scores = np.zeros(len(channels.units))
+    random = np.random.default_rng(0)
+    for width in widths:  # as dear as what they save, more or less, so that all widths take turns
+        model = CostModel(network, channels, "macs")
+        savings = [model.saving([unit]) if by_saving else 1.0 for unit in width.units.tolist()]
+        scores[width.units] = random.uniform(0.5, 1.5, len(savings)) * savings
+    floors = dict.fromkeys(channels.producers, 1)
 
     def chosen(target: float) -> list[int]:
         model = CostModel(network, channels, "macs")
