@@ -1,4 +1,4 @@
-"""One small graph, or several, for every operator that is lifted: (operator, nodes, stored tensors, shape of x, opset)."""
+"""Small graphs for every operator that is lifted: (operator, nodes, stored tensors, shape of x, opset)."""
 
 import numpy as np
 from onnx import TensorProto, helper

@@ -1,0 +1,104 @@
+"""Models that run and can't be lifted: what is known of them, and what they aren't taken for."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from compression.errors import IntakeError, MethodError
+from compression.events import Reporter
+from compression.intake.inspect import describe, inspect_file
+from compression.intake.model import read_model
+from compression.opaque import verdict_on
+from compression.pipeline import Job, run
+from compression.registry import Verdict, methods
+from compression.spec import parse_job
+from tests.engine.intake.onnx.graphs import loaded, model, tensor, weights, write
+
+node = helper.make_node
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A layer, and the three largest of its outputs, which isn't lifted."""
+    draw = weights()
+    nodes = [
+        node("MatMul", ["x", "w"], ["scores"], name="layer"),
+        node("TopK", ["scores", "three"], ["y", "places"], name="best"),
+    ]
+    return write(model(nodes, [draw("w", 4, 6), tensor("three", [3], np.int64)]), tmp_path / "model.onnx")
+
+
+def test_it_runs_and_says_what_stopped_the_lift(path):
+    opaque = read_model(path)
+    assert (opaque.stopped_by.operator, opaque.stopped_by.node) == ("TopK", "best")
+    assert (opaque.parameters, opaque.bytes) == (24, 96)
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    wanted = torch.from_numpy(x @ numpy_helper.to_array(loaded(path).graph.initializer[0]))
+    np.testing.assert_allclose(opaque.run({"x": x})["y"], wanted.topk(3).values, rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_inputs_are_refused(path):
+    with pytest.raises(IntakeError) as caught:
+        read_model(path).run({"z": np.zeros((1, 4), np.float32)})
+    assert caught.value.kind == "model-unsupported"
+
+
+def test_its_inspection_tells_what_is_known(path):
+    inspection = json.loads(json.dumps(inspect_file(path)))
+    assert inspection["form"] == "opaque"
+    assert inspection["stopped_by"]["operator"] == "TopK"
+    assert inspection["inputs"] == [{"name": "x", "shape": [4], "dtype": "float32"}]
+    assert inspection["outputs"] == ["y"]
+    assert inspection["cost"] == {"parameters": 24, "nonzero": 24, "macs": None, "bytes": 96}
+    assert inspection["layers"] == []
+    for verdict in inspection["methods"].values():
+        assert not verdict["applicable"]
+        assert verdict["where"] == "best"
+    assert "TopK best" in describe(inspection)
+
+
+def test_a_lifted_network_says_so(tmp_path):
+    inspection = inspect_file(write(model([node("Relu", ["x"], ["y"])]), tmp_path / "model.onnx"))
+    assert (inspection["form"], inspection["stopped_by"]) == ("lifted", None)
+
+
+def test_a_method_is_asked_only_about_the_forms_that_it_takes(path):
+    """`check` of a method that takes lifted networks alone is never given an opaque one."""
+    opaque = read_model(path)
+    method = methods()["finetune"]
+    assert not verdict_on(opaque, method).applicable
+    both = type(method)(**{**vars(method), "forms": frozenset({"lifted", "opaque"}), "check": lambda _: Verdict(True)})
+    assert verdict_on(opaque, both).applicable
+
+
+def test_a_job_is_refused_before_anything_is_spent(path, tmp_path):
+    spec = parse_job(
+        {"steps": [{"method": "prune.structured", "macs_ratio": 0.5, "importance": "magnitude", "finetune": None}]}
+    )
+    job = Job(spec=spec, model=path, data=None, out=tmp_path / "out")
+    with pytest.raises(MethodError) as caught:
+        run(job, Reporter(io.StringIO()))
+    assert caught.value.where == "best"
+    assert "TopK" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "dtype", "operator"),
+    [
+    both = type(method)(**{**vars(method), "forms": frozenset({"opaque"}), "check": lambda _: Verdict(True)})
+        ([node("Relu", ["x"], ["y"])], (), TensorProto.FLOAT, ""),
+        ([node("Transpose", ["x"], ["y"], perm=[1, 0])], ("n", 4), TensorProto.FLOAT, ""),
+        ([node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), node("Cast", ["h"], ["y"], to=TensorProto.FLOAT)],
+         ("n", 4), TensorProto.FLOAT, "Cast"),
+        ([node("ReduceSum", ["x"], ["y"], keepdims=0)], ("n", 4), TensorProto.FLOAT, ""),
+    ],
+    ids=["an input of bytes", "no axes", "a batch that isn't first", "half precision", "an output without a batch"],
+)  # fmt: skip
+def test_what_a_network_can_not_hold_stays_opaque(nodes, shape, dtype, operator, tmp_path):
+    opaque = read_model(write(model(nodes, shape=shape, dtype=dtype), tmp_path / "model.onnx"))
+    assert opaque.stopped_by.operator == operator
+    assert opaque.stopped_by.why
