@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_a_method_is_asked_only_about_the_forms_that_it_takes(path):
     opaque = read_model(path)
     method = methods()["finetune"]
     assert not verdict_on(opaque, method).applicable
-    both = type(method)(**{**vars(method), "forms": frozenset({"lifted", "opaque"}), "check": lambda _: Verdict(True)})
+    both = replace(method, forms=frozenset({"opaque"}), check=lambda _: Verdict(True))
     assert verdict_on(opaque, both).applicable
 
 
@@ -89,7 +90,12 @@ def test_a_job_is_refused_before_anything_is_spent(path, tmp_path):
 @pytest.mark.parametrize(
     ("nodes", "shape", "dtype", "operator"),
     [
-    both = type(method)(**{**vars(method), "forms": frozenset({"opaque"}), "check": lambda _: Verdict(True)})
+        (
+            [node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), node("Relu", ["f"], ["y"])],
+            ("n", 4),
+            TensorProto.UINT8,
+            "",
+        ),
         ([node("Relu", ["x"], ["y"])], (), TensorProto.FLOAT, ""),
         ([node("Transpose", ["x"], ["y"], perm=[1, 0])], ("n", 4), TensorProto.FLOAT, ""),
         ([node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), node("Cast", ["h"], ["y"], to=TensorProto.FLOAT)],
