@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "safetensors")
+HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "safetensors", "PIL")
 
 
 @pytest.mark.parametrize("module", ["compression.spec", "compression.__main__", "api.app", "worker.tasks"])

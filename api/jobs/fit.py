@@ -1,58 +1,122 @@
-"""Whether a dataset fits a model's inputs, by names and shapes alone; the engine looks at the values."""
+"""Whether a dataset fits a model, by what the inspections of both hold; the engine looks at the values again.
+
+What only the whole file tells (a token beyond its embedding, labels of a kind that was never declared) is the engine's.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from api.problems import Fault, fault, pointer
-from compression.spec import JobSpec
+from compression.errors import DataError
+from compression.layout import (
+    IMAGE_CHANNELS,
+    LABELS,
+    image_shape,
+    label_fault,
+    made_splits,
+    place,
+    resize_fault,
+    sample_fault,
+)
+from compression.spec import DataSpec, JobSpec, Preprocess
 
-_SPLIT = re.compile(r"^(?P<name>.+)_(?P<split>train|validation|val|test)$")
+Json = Mapping[str, Any]
 
 
-def data_faults(spec: JobSpec, inputs: Sequence[Mapping[str, Any]], arrays: Mapping[str, Any]) -> list[Fault]:
-    """Arrays that are missing, of no input, or of another shape than their input's (its batch axis is left out)."""
-    shapes = {entry["name"]: entry["shape"] for entry in inputs}
+def data_faults(spec: JobSpec, model: Json, data: Json) -> list[Fault]:
+    """Of two inspections. An inspection made by an older version lacks what came later: that isn't judged then."""
+    shapes = {entry["name"]: entry["shape"] for entry in model["inputs"]}
     faults = [
         fault(pointer("data", "preprocess", name), f"the model has no input of this name; it has {', '.join(shapes)}")
         for name in spec.data.preprocess
         if name not in shapes
     ]
+    images = data.get("images")
+    faults += _array_faults(spec, shapes, data["arrays"]) if images is None else _image_faults(spec, shapes, images)
+    faults += _split_faults(spec.data, data)
+    return faults + list(_label_faults(spec.data, model, data))
+
+
+def _array_faults(spec: JobSpec, shapes: Mapping[str, Any], arrays: Json) -> list[Fault]:
+    """Arrays that are missing, of no input, of another shape than their input's, or with NaN in them."""
+    faults = []
     trained = set()
     for key, facts in arrays.items():
-        split = None if key in shapes else _SPLIT.match(key)
-        name = split["name"] if split else key
-        if name == "x" and len(shapes) == 1:
-            name = next(iter(shapes))
-        if split is None or split["split"] == "train":
+        name, split = place(key, shapes)
+        if split == "train":
             trained.add(name)
-        if name == "y":
+        if facts.get("finite") is False:
+            faults.append(fault("/dataset", f"the array {key} holds NaN or infinite values"))
+        if name == LABELS:
             continue
         if name not in shapes:
             faults.append(fault("/dataset", f"the array {key} is of no input; the model has {', '.join(shapes)}"))
-        elif not _fits(_samples(spec, name, facts["shape"]), shapes[name]):
-            stored = list(facts["shape"][1:])
-            faults.append(fault("/dataset", f"samples of {key} have shape {stored}, the model wants {shapes[name]}"))
-    faults += [
-        fault("/dataset", f"there is no array for the input {name} to train on")
-        for name in shapes
-        if name not in trained
-    ]
-    return faults
+        elif None not in shapes[name]:  # a free length of a model that wasn't taken apart
+            declared = spec.data.preprocess.get(name, Preprocess())
+            if (reason := sample_fault(facts["shape"][1:], shapes[name], declared)) is not None:
+                faults.append(fault("/dataset", f"{key}: {reason}"))
+    missing = [name for name in shapes if name not in trained]
+    return faults + [fault("/dataset", f"there is no array for the input {name} to train on") for name in missing]
 
 
-def _samples(spec: JobSpec, name: str, stored: Sequence[int]) -> Sequence[int]:
-    """The shape of one sample, as the network is to get it."""
-    declared = spec.data.preprocess.get(name)
-    if declared is not None and declared.layout == "NHWC" and len(stored) == 4:
-        return [stored[3], stored[1], stored[2]]
-    return stored[1:]
+def _image_faults(spec: JobSpec, shapes: Mapping[str, Any], images: Json) -> list[Fault]:
+    """A set of images for a network that wants other than images, or images of another size with no resize declared."""
+    if len(shapes) != 1:
+        return [fault("/dataset", f"images are for one input, the model has {', '.join(shapes)}: upload arrays")]
+    ((name, wanted),) = shapes.items()
+    declared = spec.data.preprocess.get(name, Preprocess())
+    shape = image_shape(wanted)
+    if shape is None or None in wanted or shape.channels not in IMAGE_CHANNELS:
+        return [fault("/dataset", f"the model wants {wanted}; images have 1 or 3 channels")]
+    at = pointer("data", "preprocess", name)
+    if declared.layout != "as-is":
+        return [fault(f"{at}/layout", "image files have no layout: leave it out, it is for stored arrays")]
+    if (reason := resize_fault(declared, shape)) is not None:
+        return [fault(f"{at}/resize/size", reason)]
+    sides = {side: (images[side]["min"], images[side]["max"]) for side in ("height", "width")}
+    if declared.resize is None and sides != {"height": (shape.height,) * 2, "width": (shape.width,) * 2}:
+        found = " × ".join(f"{low}" if low == high else f"{low}–{high}" for low, high in sides.values())
+        reason = f"the images have {found} pixels (height × width), the model wants {shape.height} × {shape.width}"
+        return [fault(f"{at}/resize", f"{reason}: declare resize")]
+    return []
 
 
-def _fits(sample: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Axes of length one may be left out, and a sample may be flat."""
-    bare = [size for size in sample if size != 1] == [size for size in wanted if size != 1]
-    return bare or (len(sample) == 1 and sample[0] == math.prod(wanted))
+def _split_faults(spec: DataSpec, data: Json) -> list[Fault]:
+    sizes = data.get("splits")
+    if not sizes or "train" not in sizes:
+        return []
+    try:
+        made_splits(sizes["train"], sizes.keys(), spec)
+    except DataError as error:
+        return [fault("/dataset", error.message)]
+    return []
+
+
+def _label_faults(spec: DataSpec, model: Json, data: Json) -> Iterator[Fault]:
+    """Class indices beyond the outputs, or labels of another number of values than they have."""
+    shapes = model.get("output_shapes", [])
+    outputs = [(name, shape) for name, shape in zip(model["outputs"], shapes, strict=False) if None not in shape]
+    for label, top, task in _labels(spec, data):
+        for name, shape in outputs:
+            if (reason := label_fault(task, label, top, shape, name)) is not None:
+                yield fault("/dataset", reason)
+
+
+def _labels(spec: DataSpec, data: Json) -> Iterator[tuple[Sequence[int], int | None, str]]:
+    """(shape of one label, highest class, task) of each split that has labels and whose task is sure."""
+    labels = data.get("labels")
+    if labels is None:
+        return
+    task = labels["task"] if spec.task == "auto" else spec.task
+    if data.get("images") is not None:
+        yield [], data["images"]["classes"] - 1, task
+        return
+    for key, facts in data["arrays"].items():
+        if place(key)[0] == LABELS:
+            label = facts["shape"][1:]
+            if task == "multilabel" and not label:
+                label = [1]
+            top = int(facts["max"]) if task == "classification" and "max" in facts else None
+            yield label, top, task

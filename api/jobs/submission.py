@@ -54,7 +54,7 @@ def check(database: Database, value: Any) -> Order:
         _refuse(problems.MethodInapplicable, list(_inapplicable(spec, inspection)))
         faults = list(_unmatched(spec, inspection))
         if data is not None:
-            faults += data_faults(spec, inspection["inputs"], data["arrays"])
+            faults += data_faults(spec, inspection, data)
         _refuse(problems.JobInvalid, faults)
     if data is None:
         _require_data(spec)
