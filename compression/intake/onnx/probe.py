@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,8 +76,11 @@ def _probe(path: Path, inputs: list[dict[str, Any]], where: str) -> None:
     memory = MEMORY + 3 * path.stat().st_size
     asked = json.dumps({"path": str(path.resolve()), "inputs": inputs, "memory": memory, "seconds": SECONDS})
     command = [sys.executable, "-m", "compression.intake.onnx.probe_process"]
+    found_at = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     try:
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS + 5, check=False)
+        done = subprocess.run(
+            command, input=asked, capture_output=True, text=True, timeout=SECONDS + 5, check=False, env=found_at
+        )
     except subprocess.TimeoutExpired as error:
         raise IntakeError(f"it does not end within {SECONDS:.0f} seconds", where, "model-unsafe") from error
     try:
