@@ -210,19 +210,29 @@ def follow_getitem(t: Tracer, node: fx.Node) -> Value:
     return labels
 
 
+def follow_index(t: Tracer, node: fx.Node) -> Value:
+    """Rows of a table, by one tensor of places along the first axis; the other axes go along."""
+    source, places = node.args[:2]
+    tensors = [entry for entry in places if entry is not None] if isinstance(places, list | tuple) else []
+    if not isinstance(source, fx.Node) or len(tensors) != 1 or tensors[0] is not places[0]:  # type: ignore[index]
+        return t.stop(node)
+    labels = t.keep_axis(node, t.labels(source), 0)
+    t.freeze(t.labels(tensors[0]), f"{node.name} looks places up by it")
+    more = len(t.shape(node)) - len(t.shape(source))
+    return {axis + more: ids for axis, ids in labels.items()}
+
+
 def follow_along(t: Tracer, node: fx.Node) -> Value:
-    """`slice` and `roll`: the axes that they work along must stay."""
+    """`slice`, `index_select`, `flip` and `roll`: the axes that they work along must stay."""
     source: Any = node.args[0]
     rank = len(t.shape(source))
-    if operator_name(node) == "slice":
-        axes = [argument(node, 1, "dim", 0)]
-        if t.shape(source) == t.shape(node):
-            return t.labels(source)
-    else:
-        given: Any = node.args[2] if len(node.args) > 2 else []
-        if not given:
-            return t.stop(node)
-        axes = list(given)
+    if operator_name(node) == "slice" and t.shape(source) == t.shape(node):
+        return t.labels(source)
+    given: Any = node.args[2 if operator_name(node) == "roll" else 1 :][:1]
+    axes = [given[0]] if given and isinstance(given[0], int) else list(given[0]) if given else []
+    if operator_name(node) != "slice" and not axes:
+        return t.stop(node)  # a roll of all axes as one
+    axes = axes or [0]
     return t.keep_axis(node, t.labels(source), *(axis % rank for axis in axes))
 
 

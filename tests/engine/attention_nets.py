@@ -133,6 +133,37 @@ class Vision(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
+class Windows(nn.Module):
+    """Attention within shifted windows of 2 × 2, with relative positions from a table for each head (as in Swin)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(2, WIDTH, 1), nn.LayerNorm(WIDTH)
+        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.table = nn.Parameter(torch.randn(9, HEADS))
+        places = torch.stack(torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")).flatten(1)
+        relative = places[:, :, None] - places[:, None, :] + 1
+        self.register_buffer("relative", relative[0] * 3 + relative[1])
+        self.up, self.down, self.head = nn.Linear(WIDTH, 20), nn.Linear(20, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def attend(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, HEADS, PLACES).permute(2, 0, 3, 1, 4)
+        bias = self.table[self.relative.view(-1)].view(n, n, -1).permute(2, 0, 1).contiguous()
+        scores = q * PLACES**-0.5 @ k.transpose(-2, -1) + bias.unsqueeze(0)
+        return self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, n, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        b, h, w, _ = x.shape
+        y = torch.roll(self.norm(x), (-1, -1), (1, 2))
+        y = y.view(b, h // 2, 2, w // 2, 2, WIDTH).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 4, WIDTH)
+        y = self.attend(y).view(b, h // 2, w // 2, 2, 2, -1).permute(0, 1, 3, 2, 4, 5).contiguous().view(b, h, w, -1)
+        x = x + torch.roll(y, (1, 1), (1, 2))
+        x = x + self.down(F.gelu(self.up(x)))
+        return self.head(x.mean((1, 2)))
+
+
 class Mixed(nn.Module):
     """Convolutions with batch norm before, attention after: channels, neurons and heads in one network."""
 
@@ -239,6 +270,7 @@ NETS = {
     "merged": (lambda: Vision(Merged), images),
     "module": (lambda: Vision(Module), images),
     "sequence-first": (lambda: Vision(Module, batch_first=False), images),
+    "windows": (Windows, images),
     "mixed": (Mixed, images),
     "post-norm": (lambda: Texts(activation="relu"), masked),
     "pre-norm": (lambda: Texts(activation="gelu", norm_first=True), masked),
