@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compression.errors import IntakeError
@@ -29,6 +29,9 @@ MOST_NODES = 10_000
 
 MOST_PARTS = 4096
 """Tensors that one operator may cut a value into."""
+
+MOST_STEPS = 4096
+"""Of a recurrent layer: even its shapes are found step by step."""
 
 RUN_ERRORS = (
     RuntimeError,
@@ -126,11 +129,19 @@ class _Trial(fx.Interpreter):
     def _bound_parts(self, n: fx.Node) -> None:
         """Operators that cut a tensor into parts make an object for each."""
         name = getattr(n.target, "overloadpacket", n.target)
+        leaf = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        if isinstance(leaf, nn.RNNBase) or getattr(name, "__name__", "") in {"lstm", "gru"}:
+            self._bound_steps(n)
         if getattr(name, "__name__", "") not in {"chunk", "split", "split_with_sizes", "unbind"}:
             return
         value, *rest = self._arguments(n)
         if isinstance(value, Tensor) and max(value.shape, default=0) > MOST_PARTS and not _few(value, rest):
             raise IntakeError(f"a tensor cut into more than {MOST_PARTS} parts", n.name, kind="model-unsafe")
+
+    def _bound_steps(self, n: fx.Node) -> None:
+        value = self._arguments(n)[0]
+        if isinstance(value, Tensor) and max(value.shape[:2], default=0) > MOST_STEPS:
+            raise IntakeError(f"a sequence of more than {MOST_STEPS} steps", n.name, kind="model-unsafe")
 
     def _arguments(self, n: fx.Node) -> tuple[Value, ...]:
         return self.fetch_args_kwargs_from_env(n)[0]

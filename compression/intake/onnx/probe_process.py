@@ -14,7 +14,6 @@ import numpy as np
 
 from compression.intake.onnx.runtime import ORT_ERRORS, open_reference, run_bounded
 
-
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "out of memory", "Failed to allocate", "AllocateRaw")
 
 

@@ -11,9 +11,8 @@ from torch import Tensor, fx, nn
 from compression.intake.onnx.call import Call, Rule
 from compression.intake.onnx.reshape import reshape_to
 from compression.intake.onnx.trace import CannotLift, Value
+from compression.intake.shapes import MOST_STEPS
 
-MOST_STEPS = 4096
-"""Of a sequence: torch finds the shapes of a recurrent layer step by step."""
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}
 """Where torch's gates (LSTM: i f g o, GRU: r z n) lie in ONNX's order (i o f c; z r h)."""
 
