@@ -35,9 +35,9 @@ def test_half_of_the_work_goes_and_the_file_runs(network, name, dynamic, tmp_pat
 
 
 def test_training_lowers_the_loss(network):
-    module = network("inverted-residual", dynamic=False).module.train()
+    module = network("convnext", dynamic=False).module.train()
     torch.manual_seed(0)
-    x, labels = torch.randn(32, 3, 16, 16), torch.randint(0, 10, (32,))
+    x, labels = torch.randn(32, 3, 32, 32), torch.randint(0, 10, (32,))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
     losses = []
     for _ in range(15):
