@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from compression.data.preview import inspect_data
 from compression.errors import IntakeError
+from compression.intake.archive import ZIP_ERRORS, Zip
+from compression.intake.data_zip import MAX_DIRECTORY
 from compression.intake.model import read_model
 from compression.intake.picture import format_of
 from compression.intake.shapes import run
@@ -77,16 +78,16 @@ def _guess(path: Path, architecture: Mapping[str, Any] | None) -> Kind:
     `x_train`)."""
     if architecture is not None:
         return "model"
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names_there = archive.namelist()
-                arrays = all(name.endswith(".npy") for name in names_there)
-                return "data" if arrays or any(map(format_of, names_there)) else "model"
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise IntakeError(f"the archive can't be read: {error}", path.name) from error
     with path.open("rb") as file:
         head = file.read(9)
+    if head.startswith(b"PK\x03\x04"):
+        try:
+            with Zip(path, MAX_DIRECTORY) as archive:
+                names_there = archive.namelist()
+        except ZIP_ERRORS as error:
+            raise IntakeError(f"the archive can't be read: {error}", path.name) from error
+        arrays = all(name.endswith(".npy") for name in names_there)
+        return "data" if arrays or any(map(format_of, names_there)) else "model"
     if head[8:9] != b"{":
         return "model"
     try:
