@@ -333,16 +333,16 @@ class Tracer:
         if ids is None:
             return labels
         groups, each = module.num_groups, module.num_channels // module.num_groups
-        rows: Ids | None = ids
-        if each > 1:
+        rows, columns = (None, ids) if groups == 1 else (ids, None)
+        if groups > 1 and each > 1:
             rows, columns = self.numbers.split(ids, groups, each)
-            if columns is not None:
-                self.numbers.mark(columns, "width")
         if rows is None and groups > 1:
             return self.keep_axis(node, labels, 1)
-        self.map.averages[node.name] = Average(node.name, ids, rows)
-        if rows is not None and groups > 1:
+        if columns is not None:
+            self.numbers.mark(columns, "width")
+        if rows is not None:
             self.map.attributes[self.names[id(module)], "num_groups"] = rows
+        self.map.averages[node.name] = Average(node.name, ids, rows)
         return self._norm(module, labels, 1)
 
     def _pixel_shuffle(self, node: fx.Node, module: nn.PixelShuffle, labels: Labels) -> Labels:

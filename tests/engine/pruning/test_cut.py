@@ -17,7 +17,7 @@ from compression.pruning.cut import cut, zeroed
 from compression.pruning.importance import Scores, magnitude
 from compression.pruning.plan import CostModel, choose
 from tests.engine.attention_nets import lifted
-from tests.engine.nets import ALL, Chain, Depthwise, Powers, Residual, Summed, Tied, network_of
+from tests.engine.nets import ALL, Chain, Depthwise, Grouped, Powers, Residual, Summed, Tied, Upsampled, network_of
 
 
 def produced(channels: ChannelMap) -> set[tuple[str, ...]]:
@@ -75,6 +75,44 @@ def test_groups_keep_equal_sizes_and_depthwise_follows_its_input() -> None:
     assert layers["depthwise"].out_channels == 2 * layers["stem"].out_channels
     assert layers["grouped"].groups == 4
     assert layers["grouped"].in_channels == layers["depthwise"].out_channels
+
+
+def test_a_whole_group_of_a_group_norm_goes_without_a_trace() -> None:
+    """Its own reference: the layer that reads it has zeros there, and the norm is the one that it was."""
+    network = network_of(Grouped(), 1, 8, 8)
+    channels = map_channels(network)
+    parts = {(width.names, *width.parts): len(width.units) for width in channels.widths()}
+    assert parts == {
+        (("stem",), "channels"): 4,
+        (("stem",), "width"): 3,
+        (("second",), "channels"): 6,
+        (("third",), "width"): 8,
+    }
+    groups = next(w.units for w in channels.widths() if (w.names, w.parts) == (("stem",), {"channels"}))
+    smaller = cut(network, channels, groups[[1]].tolist(), reason={})
+    assert (smaller.layers()["norm"].num_groups, smaller.layers()["norm"].num_channels) == (3, 9)
+    wanted = network.copy()
+    with torch.no_grad():
+        wanted.layers()["second"].weight[:, 3:6] = 0
+        x = network.example(3)
+        torch.testing.assert_close(smaller.module(*x), wanted.module(*x), rtol=1e-5, atol=1e-6)
+
+
+def test_transposed_convolutions_and_pixels_made_of_channels_are_cut() -> None:
+    network = network_of(Upsampled(), 1, 8, 8)
+    channels = map_channels(network)
+    found = {width.names: (set(width.parts), len(width.units)) for width in channels.widths()}
+    assert found == {
+        ("stem",): ({"channels"}, 8),
+        ("up",): ({"channels"}, 6),
+        ("shuffled",): ({"channels"}, 4),  # four channels each become one
+        ("last",): ({"width"}, 7),
+    }
+    removed = [int(width.units[0]) for width in channels.widths()]
+    layers = cut(network, channels, removed, reason={}).layers()
+    assert layers["up"].weight.shape[:2] == (7, 5)
+    assert layers["shuffled"].out_channels == 12
+    assert layers["layer"].normalized_shape == (6,)
 
 
 def test_what_is_not_followed_is_left_alone_and_named() -> None:
