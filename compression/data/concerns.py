@@ -51,11 +51,14 @@ def gap_concerns(present: Sequence[int]) -> list[Concern]:
 
 def order_concerns(classes: Sequence[str]) -> list[Concern]:
     """Class folders called by numbers: as text, 10 comes before 2."""
-    if not all(name.isdecimal() and name.isascii() for name in classes) or classes == sorted(classes, key=int):
+    if not all(name.isdecimal() and name.isascii() for name in classes):
+        return []
+    moved = [index for index, name in enumerate(sorted(classes, key=int)) if classes[index] != name]
+    if not moved:
         return []
     message = (
-        f"folders are sorted as text, so the class {classes[2]} has the index 2; write numbers with leading zeros "
-        "if the network counts otherwise"
+        f"folders are sorted as text, so the class {classes[moved[0]]} has the index {moved[0]}; write numbers with "
+        "leading zeros if the network counts otherwise"
     )
     return [Concern("class-order", message, "y")]
 

@@ -208,7 +208,7 @@ def _with_made(sizes: Mapping[str, int]) -> dict[str, int]:
 
 def _duplicates(digests: Mapping[str, Sequence[bytes]]) -> list[Concern]:
     parts = []
-    pairs = repeated({split: found for split, found in digests.items() if split != "calibration"})
+    pairs = repeated({split: digests[split] for split in ("train", "validation", "test") if split in digests})
     between = {pair: count for pair, count in pairs.items() if pair[0] != pair[1]}
     for (first, second), count in between.items():
         parts.append(f"{count} samples of {second} are in {first} too")

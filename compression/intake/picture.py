@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from PIL import Image, ImageFile
 
 from compression.errors import DataError
+from compression.intake.png import is_complete
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF"}
 MAX_PIXELS = 50_000_000  # of one image, as its header says
@@ -44,7 +45,7 @@ def format_of(name: str) -> str | None:
 
 
 def open_picture(content: bytes, name: str) -> Image.Image:
-    """The image with its header read, not decoded. DataError: it is no such image, or larger than allowed."""
+    """The image with its header judged, not decoded. DataError: it is no such image, or larger than allowed."""
     wanted = format_of(name)
     if wanted is None:
         kinds = " ".join(FORMATS)
@@ -60,6 +61,11 @@ def open_picture(content: bytes, name: str) -> Image.Image:
         raise DataError(f"{pixels:,} pixels in {len(content):,} bytes", name, "data-unsafe")
     if image.mode not in COLOURS:
         raise DataError(f"pixels of the type {image.mode}; write 8 bits a channel, or upload arrays", name)
+    if wanted == "PNG":
+        with _decoding(name):
+            complete = is_complete(content)
+        if not complete:
+            raise DataError("the file holds fewer rows than its header promises", name, "data-unreadable")
     return image
 
 
