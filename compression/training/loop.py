@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,19 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from compression.context import Context
 from compression.data import Dataset
-from compression.device import mixed_precision
 from compression.errors import MethodError, SpecError
-from compression.network import Network, as_tuple
+from compression.network import Network
 from compression.training.evaluate import metrics_of, outputs_of
-from compression.training.losses import LossKind, training_loss
+from compression.training.objective import FromOriginal, Objective
 from compression.training.spec import Training
 
 WARM_UP = 0.05
+MakeObjective = Callable[[fx.GraphModule, Training, Context], Objective]
+"""Given the module that is trained, on the run's device."""
 
 
 @dataclass
@@ -46,15 +48,16 @@ def train(
     stage: str,
     field: str = "/training",
     span: tuple[float, float] = (0.0, 1.0),
+    objective: MakeObjective = FromOriginal,
 ) -> tuple[Network, dict[str, Any]]:
     """A trained copy of `network`, and facts: the history by epoch and the epoch kept (0 = the weights it came with).
 
     `stage` names its checkpoints, unique within the step; `field` is where `spec` stands in the step's own;
-    `span` is the part of the step's progress that this is.
+    `span` is the part of the step's progress that this is; `objective` makes what is minimised.
     """
     checkpoints = context.checkpoints
     try:
-        trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span).run())
+        trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span, objective).run())
     except SpecError as error:
         raise SpecError(error.message, f"{field}{error.where}") from error
     checkpoints.drop(f"{stage}-running")
@@ -74,18 +77,15 @@ def better(new: dict[str, float], best: dict[str, float], top: float, samples: i
     return new["loss"] < best["loss"]
 
 
-def loss_kind(spec: Training, labelled: bool) -> LossKind:
-    """What `auto` means for this data; asking for labels that aren't there is an error."""
-    if spec.loss == "auto":
-        return "both" if labelled else "teacher"
-    if spec.loss != "teacher" and not labelled:
-        raise SpecError(f"the loss {spec.loss!r} needs labels, and the data has none", "/loss")
-    return spec.loss
-
-
 class _Run:
     def __init__(
-        self, network: Network, spec: Training, context: Context, stage: str, span: tuple[float, float]
+        self,
+        network: Network,
+        spec: Training,
+        context: Context,
+        stage: str,
+        span: tuple[float, float],
+        objective: MakeObjective,
     ) -> None:
         self.data: Dataset = context.require_data(stage)
         self.spec, self.context, self.stage, self.span = spec, context, stage, span
@@ -94,20 +94,9 @@ class _Run:
         if any(parameter.dim() == 4 for parameter in self.module.parameters()):
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # about 1.6 times faster convolutions on CPUs
         self.train_split = self.data.train.to(context.device)
-        self.optimizer = _optimizer(self.module, spec)
-        self.kind = loss_kind(spec, self.data.task is not None)
-        self.teacher: tuple[Tensor, ...] | None = None
-        needs_reference = self.kind != "labels" or self.data.task is None
-        original = context.original.module.to(context.device) if needs_reference else None
-        if original is not None and self.kind != "labels":
-            self.teacher = outputs_of(original, self.train_split, context.device)
-        self.reference = (
-            outputs_of(original, self.data.validation, context.device)
-            if original is not None and self.data.task is None
-            else None
-        )
-        if original is not None:
-            original.to("cpu")
+        self.objective = objective(self.module, spec, context)
+        self.objective.extra.to(context.device)
+        self.optimizer = _optimizer([self.module, self.objective.extra], spec)
         # A last batch of one sample has no variance for batch norm to divide by.
         samples = len(self.train_split)
         if min(spec.batch_size, samples) == 1 and any(
@@ -144,7 +133,11 @@ class _Run:
         self.module.load_state_dict(self.best)
         self.module.to("cpu").eval()
         progress = self.progress
-        return self.student, {"history": progress.history, "best_epoch": progress.best_epoch, "loss": self.kind}
+        return self.student, {
+            "history": progress.history,
+            "best_epoch": progress.best_epoch,
+            "loss": self.objective.kind,
+        }
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(_seed(self.context.seed, self.stage, epoch))
@@ -156,13 +149,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * _schedule(self.spec, step, total)
         batch = self.train_split.take(chosen)
-        teacher = None if self.teacher is None else [value[chosen] for value in self.teacher]
-        labels = batch.labels if self.kind != "teacher" else None
         self.module.train()
-        with mixed_precision(self.context.device):
-            outputs = as_tuple(self.module(*batch.inputs.values()))
-        outputs = tuple(value.float() for value in outputs)
-        loss = training_loss(outputs, teacher, labels, self.data.task, self.spec)
+        loss = self.objective.loss(chosen, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(f"training diverged at step {step}: the loss is {value}; lower the learning rate", "loss")
@@ -176,8 +164,7 @@ class _Run:
         epoch = round(self.progress.step / self.steps_per_epoch, 4)
         split = self.data.validation.to(self.context.device)
         outputs = outputs_of(self.module, split, self.context.device)
-        reference = None if self.reference is None else self.reference[-1]
-        metrics = metrics_of(outputs[-1], split.labels, self.data.task, reference)
+        metrics = metrics_of(outputs[-1], split.labels, self.data.task, self.objective.reference)
         if not all(map(math.isfinite, metrics.values())):
             raise MethodError(f"training diverged by epoch {epoch:g}: {metrics}; lower the learning rate", "loss")
         progress = self.progress
@@ -199,12 +186,15 @@ class _Run:
     def _report(self, total: int, loss: float) -> None:
         start, stop = self.span
         fraction = start + (stop - start) * self.progress.step / total
+        epoch = self.progress.step / self.steps_per_epoch
         latest = {name: value for name, value in self.progress.history[-1].items() if name != "score"}
-        message = f"{self.stage}, epoch {self.progress.step / self.steps_per_epoch:.1f} of {self.spec.epochs:g}"
+        latest["epoch"] = round(epoch, 4)  # of this loss; the other figures are those of the last validation
+        message = f"{self.stage}, epoch {epoch:.1f} of {self.spec.epochs:g}"
         self.context.progress(fraction, message, training_loss=loss, **latest)
 
     def _save(self) -> None:
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"extra.{name}": value for name, value in self.objective.extra.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -216,13 +206,14 @@ class _Run:
         path = self.context.checkpoints.file(f"{self.stage}-running")
         if path is None:
             return False
-        parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "extra": {}, "best": {}, "optimizer": {}}
         with safe_open(path, framework="pt", device=str(self.context.device)) as file:
             for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
                 part, name = key.split(".", 1)
                 parts[part][name] = file.get_tensor(key)
             self.progress = Progress(**json.loads(file.metadata()["progress"]))
         self.module.load_state_dict(parts["module"])
+        self.objective.extra.load_state_dict(parts["extra"])
         self.best = parts["best"]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
@@ -255,10 +246,11 @@ def _schedule(spec: Training, step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def _optimizer(module: nn.Module, spec: Training) -> torch.optim.Optimizer:
+def _optimizer(modules: Sequence[nn.Module], spec: Training) -> torch.optim.Optimizer:
     """Weights decay; biases and norm parameters (one axis or none) don't."""
-    decayed = [value for value in module.parameters() if value.dim() > 1]
-    others = [value for value in module.parameters() if value.dim() <= 1]
+    parameters = [value for module in modules for value in module.parameters()]
+    decayed = [value for value in parameters if value.dim() > 1]
+    others = [value for value in parameters if value.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=0.9, nesterov=True)

@@ -12,6 +12,7 @@ from compression.training.spec import Training
 
 Task = Literal["classification", "multilabel", "regression"]
 LossKind = Literal["labels", "teacher", "both"]
+Match = Literal["softmax", "sigmoid", "mse", "cosine"]
 
 
 def label_loss(output: Tensor, labels: Tensor, task: Task) -> Tensor:
@@ -40,30 +41,46 @@ def soft_sigmoid_loss(output: Tensor, teacher: Tensor, temperature: float) -> Te
     return (yes + no).mean() * temperature**2
 
 
+def cosine_loss(output: Tensor, teacher: Tensor) -> Tensor:
+    """1 − cosine similarity of each sample's outputs, mean over N; blind to their length."""
+    return 1 - F.cosine_similarity(output.flatten(1), teacher.flatten(1), dim=1).mean()
+
+
+def teacher_loss(output: Tensor, teacher: Tensor, match: Match, temperature: float) -> Tensor:
+    """One output against the teacher's; the temperature counts for softmax and sigmoid alone."""
+    if match == "softmax":
+        return soft_label_loss(output, teacher, temperature)
+    if match == "sigmoid":
+        return soft_sigmoid_loss(output, teacher, temperature)
+    return cosine_loss(output, teacher) if match == "cosine" else F.mse_loss(output, teacher)
+
+
+def match_for(task: Task | None) -> Match:
+    """Without a task of logits the teacher's outputs are matched by mean squared error: nothing says that they are
+    logits, and for logits this is the high-temperature limit of the soft labels."""
+    if task == "classification":
+        return "softmax"
+    return "sigmoid" if task == "multilabel" else "mse"
+
+
 def training_loss(
     outputs: Sequence[Tensor],
     teacher: Sequence[Tensor] | None,
     labels: Tensor | None,
     task: Task | None,
     spec: Training,
+    match: Match | None = None,
 ) -> Tensor:
     """The loss of one batch, averaged over outputs: labels, teacher, or (1 − α) labels + α teacher.
 
-    Without a task of logits the teacher's outputs are matched by mean squared error: nothing says that they are
-    logits, and for logits this is the high-temperature limit of the soft labels.
+    `match`: how the teacher's outputs are met; none: as the task says (`match_for`).
     """
     losses = []
     for index, output in enumerate(outputs):
         from_labels = label_loss(output, labels, task) if labels is not None and task is not None else None
         from_teacher = None
         if teacher is not None:
-            target = teacher[index]
-            if task == "classification":
-                from_teacher = soft_label_loss(output, target, spec.temperature)
-            elif task == "multilabel":
-                from_teacher = soft_sigmoid_loss(output, target, spec.temperature)
-            else:
-                from_teacher = F.mse_loss(output, target)
+            from_teacher = teacher_loss(output, teacher[index], match or match_for(task), spec.temperature)
         if from_labels is not None and from_teacher is not None:
             losses.append((1 - spec.alpha) * from_labels + spec.alpha * from_teacher)
         else:

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Training(BaseModel):
-    """Training with labels, against a teacher (the original network), or both."""
+class Schedule(BaseModel):
+    """Steps and their size; what is learned is said elsewhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,11 +22,16 @@ class Training(BaseModel):
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="after a linear warm-up over 5 % of the steps"
     )
+    patience: int | None = Field(
+        None, ge=1, le=1000, description="stop after so many epochs without a better validation"
+    )
+
+
+class Training(Schedule):
+    """Training with labels, against a teacher (the original network), or both."""
+
     loss: Literal["auto", "labels", "teacher", "both"] = Field(
         "auto", description="auto: both where there are labels, else the teacher's outputs"
     )
     temperature: float = Field(2.0, gt=0, le=100, description="of the softened probabilities (Hinton et al. 2015)")
     alpha: float = Field(0.5, ge=0, le=1, description="the teacher's share of the loss, where both are used")
-    patience: int | None = Field(
-        None, ge=1, le=1000, description="stop after so many epochs without a better validation"
-    )
