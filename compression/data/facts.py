@@ -26,7 +26,8 @@ class Moments:
         self._sum = self._squares = 0.0
 
     def add(self, values: Array) -> None:
-        numbers = values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of signalling NaNs, which are told below as all others
+            numbers = values.astype(np.float64)
         self.finite = self.finite and bool(np.isfinite(numbers).all())
         if not numbers.size or not self.finite:
             return

@@ -1,9 +1,5 @@
-"""`python -m tests.hostile.batch`: inspects many files, each in a process of its own that is forked off this one, which
-has imported everything, tried it once, and started no thread.
-
-Reads JSON from stdin: a list of [file, kind], the first a sound model to begin with. Writes one JSON object a line: the
-file, what the CLI said last, its exit status (None: it was ended after SECONDS), the seconds that took, and the peak of
-its resident memory in MiB, libraries included.
+"""Inspects many files, each in a process of its own, without the start of an interpreter for each: they are forked off
+one process (`python -m tests.hostile.batch`) that has imported everything, tried it once, and started no thread.
 """
 
 from __future__ import annotations
@@ -12,12 +8,14 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 SECONDS = 30
 OWN_SECONDS = 12  # instead of the CLI's 25, so that what is built to take days doesn't keep the tests
@@ -79,15 +77,8 @@ def _tail(file: IO[bytes], most: int) -> str:
         return os.pread(file.fileno(), most, start).decode(errors="replace")
 
 
-def main() -> None:
-    (sound, _), *files = json.load(sys.stdin)
-    import compression.__main__
-    from compression.intake.inspect import inspect_file
-
-    compression.__main__.INSPECT_SECONDS = OWN_SECONDS
-    inspect_file(Path(sound))  # what is imported on first use is there for all
-    if len(list(Path("/proc/self/task").iterdir())) > 1:
-        raise RuntimeError("a process with threads can't be forked safely: run this with OMP_NUM_THREADS=1")
+def run(files: Sequence[tuple[str, str]]) -> Iterator[dict[str, object]]:
+    """Inspects each (file, kind), two at a time; the outcomes in the order in which they end."""
     waiting = list(reversed(files))
     running: dict[int, Inspection] = {}
     while waiting or running:
@@ -97,7 +88,33 @@ def main() -> None:
         ready, _, _ = select.select(list(running), [], [], 1)
         late = [end for end, one in running.items() if time.monotonic() - one.started > SECONDS]
         for end in {*ready, *late}:
-            print(json.dumps(running.pop(end).outcome(ended=end in ready)), flush=True)
+            yield running.pop(end).outcome(ended=end in ready)
+
+
+def inspect_all(sound: Path, files: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Of each (file, kind): the file, what the CLI said last, its exit status (None: it was ended after SECONDS), the
+    seconds that took, and its peak resident memory in MiB, libraries included. `sound`: a model to begin with."""
+    command = [sys.executable, "-m", "tests.hostile.batch", str(sound)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    batch = subprocess.run(
+        command, input=json.dumps(files), capture_output=True, text=True, env=environment, check=False
+    )
+    if batch.returncode:
+        raise RuntimeError(batch.stderr[-4000:])
+    return [json.loads(line) for line in batch.stdout.splitlines()]
+
+
+def main() -> None:
+    files = json.load(sys.stdin)
+    import compression.__main__
+    from compression.intake.inspect import inspect_file
+
+    compression.__main__.INSPECT_SECONDS = OWN_SECONDS
+    inspect_file(Path(sys.argv[1]))
+    if len(list(Path("/proc/self/task").iterdir())) > 1:
+        raise RuntimeError("a process with threads can't be forked safely")
+    for outcome in run(files):
+        print(json.dumps(outcome), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 
+from tests.hostile.batch import inspect_all
 from tests.hostile.corpus import CASES
 from tests.hostile.valid import images, npz, pt2, safetensors
 
@@ -43,12 +44,7 @@ def outcomes(place, canary):
         file.parent.mkdir()
         file.write_bytes(case.build(str(canary)))
         files[str(file)] = case
-    asked = json.dumps([[str(sound), "model"], *([file, case.kind] for file, case in files.items())])
-    command = [sys.executable, "-m", "tests.hostile.batch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-    batch = subprocess.run(command, input=asked, capture_output=True, text=True, env=environment, check=False)
-    assert batch.returncode == 0, batch.stderr[-4000:]
-    told = [json.loads(line) for line in batch.stdout.splitlines()]
+    told = inspect_all(sound, [(file, case.kind) for file, case in files.items()])
     return {files[outcome["file"]].name: outcome for outcome in told}
 
 

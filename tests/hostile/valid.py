@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compression.intake.model import read_model
+from compression.intake.lift import lift
+from compression.intake.pt2 import read_pt2
 from compression.intake.weights import save_network
 
 MODEL = "models/model.json"
@@ -34,7 +35,8 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.conv(x)))
-        return self.fc(x.mean((2, 3)).view(x.shape[0], 4))
+        scores: Tensor = self.fc(x.mean((2, 3)).view(x.shape[0], 4))
+        return scores
 
 
 def zip_of(members: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -83,7 +85,7 @@ def safetensors() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "net.pt2", Path(folder) / "net.safetensors"
         source.write_bytes(pt2())
-        save_network(read_model(source), target)
+        save_network(lift(read_pt2(source)), target)
         return target.read_bytes()
 
 
