@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from api.pages import home, static_files
+from api.pages import compare, deletion, home, lists, static_files, uploads, watch
 
-ROUTERS = (home.router, static_files.router)
+ROUTERS = (
+    home.router,
+    lists.router,
+    deletion.router,
+    uploads.router,
+    watch.router,
+    compare.router,
+    static_files.router,
+)
