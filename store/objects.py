@@ -161,6 +161,16 @@ class Objects:
 
         return pieces()
 
+    def tail(self, key: str, size: int) -> bytes:
+        """An object's last bytes, at most `size`. Raises ObjectMissing."""
+        whole = self.head(key)
+        if whole is None:
+            raise ObjectMissing(key)
+        if whole == 0:  # no range of it exists
+            return b""
+        with _typed(key):
+            return bytes(obstore.get_range(self.store, key, start=max(0, whole - size), end=whole))
+
     def head(self, key: str) -> int | None:
         """The object's size in bytes, or None where there is none."""
         try:

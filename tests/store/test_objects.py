@@ -126,6 +126,14 @@ def test_ranges(objects: Objects, start: int, end: int | None, wanted: bytes) ->
     assert read(objects, put(objects, b"0123456789").key, start, end) == wanted
 
 
+@pytest.mark.parametrize(("size", "wanted"), [(4, b"6789"), (10, b"0123456789"), (99, b"0123456789")])
+def test_the_tail_is_the_last_bytes_or_all(objects: Objects, size: int, wanted: bytes) -> None:
+    assert objects.tail(put(objects, b"0123456789").key, size) == wanted
+    assert objects.tail(put(objects).key, size) == b""
+    with pytest.raises(ObjectMissing):
+        objects.tail("jobs/none/log", size)
+
+
 def test_files_are_put_listed_and_deleted(objects: Objects, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(b"{}")
