@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, get_args
 
 from pydantic import BaseModel
 
@@ -21,6 +21,9 @@ from compression.errors import IntakeError, NiwakiError, Refusal, SpecError
 from compression.events import Reporter
 from compression.registry import methods
 from compression.spec import parse_job
+
+if TYPE_CHECKING:
+    from compression.pipeline import ModelFile
 
 MAX_SPEC_BYTES = 1 << 20
 INSPECT_SECONDS = 25
@@ -70,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("spec", type=Path)
     run.add_argument("--model", type=Path, required=True)
     run.add_argument("--data", type=Path)
+    run.add_argument(
+        "--models",
+        type=Path,
+        help='JSON: the files of other models that the spec names, {ID: {"path": FILE, "architecture": …}}; without it '
+        "a path in the spec does",
+    )
     run.add_argument("--out", type=Path, required=True, help="folder for artifacts/ and checkpoints/; a rerun resumes")
     run.add_argument("--device", default="auto", help="auto (as the spec says), cpu, cuda or cuda:N")
     run.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch; measuring uses one")
@@ -162,6 +171,7 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         architecture=_architecture(options),
         device={"gpu": "cuda"}.get(spec.device, spec.device) if options.device == "auto" else options.device,
         threads=options.threads,
+        models=_models(options.models),
     )
     outcome = run(job, reporter)
     if options.json:
@@ -180,6 +190,18 @@ def _architecture(options: argparse.Namespace) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise SpecError('an object is wanted, such as {"architecture": "lenet5"}', "--architecture")
     return value
+
+
+def _models(path: Path | None) -> dict[str, ModelFile]:
+    from compression.pipeline import ModelFile
+
+    if path is None:
+        return {}
+    given = _json_file(path, "list of models")
+    try:
+        return {id_: ModelFile(Path(entry["path"]), entry.get("architecture")) for id_, entry in given.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise SpecError('an object is wanted: {ID: {"path": FILE}}', "--models") from error
 
 
 def _json_file(path: Path, what: str) -> Any:

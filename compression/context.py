@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from compression.data import Dataset
     from compression.events import Reporter
     from compression.network import Network
+    from compression.opaque import OpaqueOnnx
 
 
 @dataclass(frozen=True)
 class Context:
-    """`checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there."""
+    """`checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there. `models`
+    are those that the job's steps name, by id."""
 
     data: Dataset | None
     original: Network
@@ -25,6 +28,7 @@ class Context:
     reporter: Reporter
     checkpoints: Checkpoints
     save_seconds: float = 20.0
+    models: Mapping[str, Network | OpaqueOnnx] = field(default_factory=dict)
 
     def require_data(self, method: str) -> Dataset:
         from compression.errors import SpecError
@@ -32,6 +36,10 @@ class Context:
         if self.data is None:
             raise SpecError(f"{method} needs data: give a dataset", "/dataset")
         return self.data
+
+    def model(self, id_: str) -> Network | OpaqueOnnx:
+        """A model that the spec names in a field of the type `ModelId`; it was read before the first step."""
+        return self.models[id_]
 
     def progress(self, fraction: float, message: str = "", **metrics: Any) -> None:
         self.reporter.progress(fraction, message, **metrics)

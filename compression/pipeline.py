@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from compression.checkpoint import Checkpoints, file_sha256, fingerprint
 from compression.context import Context
 from compression.data import Dataset, load_dataset
 from compression.data.trial import tried
-from compression.errors import MethodError, SpecError
+from compression.errors import MethodError, Refusal, SpecError
 from compression.events import Reporter
 from compression.indices import check_indices
 from compression.intake.model import read_model
 from compression.measure.cost import cost_of
+from compression.model_ids import referenced_models
 from compression.network import Network
 from compression.opaque import OpaqueOnnx, verdict_on
 from compression.publish import Outcome, export_original, publish
@@ -31,8 +32,19 @@ from compression.verify import check_runs
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A model's file; `architecture` as `read_model` takes it."""
+
+    path: Path
+    architecture: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a run is given: the spec and files of this machine. `latency_seconds`: how long each latency is timed."""
+    """What a run is given: the spec and files of this machine. `latency_seconds`: how long each latency is timed.
+
+    `models`: files of the other models that the spec names, by id; an id that isn't there is the path of a file.
+    """
 
     spec: JobSpec
     model: Path
@@ -42,16 +54,19 @@ class Job:
     device: str = "auto"
     threads: int = 1
     latency_seconds: float = 3.0
+    models: Mapping[str, ModelFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the files hold, read and checked. `inputs`: all that decides the outcome, for fingerprint and report."""
+    """What the files hold, read and checked. `inputs`: all that decides the outcome, for fingerprint and report.
+    `models`: those that the steps name, by id."""
 
     original: Network
     data: Dataset | None
     device: torch.device
     inputs: dict[str, Any]
+    models: Mapping[str, Network | OpaqueOnnx] = field(default_factory=dict)
 
 
 def run(job: Job, reporter: Reporter) -> Outcome:
@@ -74,6 +89,7 @@ def load(job: Job, reporter: Reporter) -> Given:
     original = read_model(job.model, job.architecture)
     if isinstance(original, OpaqueOnnx):
         raise _not_lifted(job.spec, original)
+    files = _other_models(job)
     data = load_dataset(job.data, original.signature, job.spec.data) if job.data is not None else None
     if data is not None:
         check_indices(original, data)
@@ -88,7 +104,31 @@ def load(job: Job, reporter: Reporter) -> Given:
         "threads": job.threads,
         "versions": {name: version(name) for name in ("niwaki", "torch", "numpy", "pillow")},
     }
-    return Given(original, data, device, inputs)
+    if files:
+        inputs["models"] = {
+            id_: {"sha256": file_sha256(f.path), "architecture": f.architecture} for id_, f in files.items()
+        }
+    return Given(original, data, device, inputs, _read_models(job, files))
+
+
+def _other_models(job: Job) -> dict[str, ModelFile]:
+    """The files of all models that the steps name, each once."""
+    files = {}
+    for pointer, id_ in referenced_models(job.spec).items():
+        files[id_] = job.models.get(id_, ModelFile(Path(id_)))
+        if not files[id_].path.is_file():
+            raise SpecError(f"there is no such model: {files[id_].path}", pointer)
+    return files
+
+
+def _read_models(job: Job, files: Mapping[str, ModelFile]) -> dict[str, Network | OpaqueOnnx]:
+    found: dict[str, Network | OpaqueOnnx] = {}
+    for pointer, id_ in referenced_models(job.spec).items():
+        try:
+            found[id_] = found.get(id_) or read_model(files[id_].path, files[id_].architecture)
+        except Refusal as error:
+            raise SpecError(f"the model can't be read: {error}", pointer) from error
+    return found
 
 
 def _not_lifted(spec: JobSpec, model: OpaqueOnnx) -> MethodError:
@@ -114,6 +154,7 @@ def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:
             seed=job.spec.seed + 1000 * index,
             reporter=reporter,
             checkpoints=Checkpoints(job.out / "checkpoints", key, reporter),
+            models=given.models,
         )
         reporter.emit("step_started", index=index, method=step.method)
         network, record = _step(network, step, context)

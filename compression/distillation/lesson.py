@@ -1,0 +1,164 @@
+"""How the teachers take part in training: what they say of a batch, what is asked of it, and what hints are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+
+from compression.context import Context
+from compression.data import Split
+from compression.distillation.cache import MAX_BYTES, Answers, cached
+from compression.distillation.hints import Pair, Regressors, match, tapped
+from compression.distillation.teachers import Combination, Runner, Teacher, as_many, combine, outputs_on
+from compression.errors import SpecError
+from compression.network import Network, as_tuple
+from compression.training.losses import LossKind, Match, training_loss
+from compression.training.objective import loss_kind, outputs_in_training
+from compression.training.spec import Training
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """`hints`: the weight of the hints' loss; `noise`: its standard deviation in units of each input's own; `mixup`:
+    α of its Beta distribution (Zhang et al. 2018). `folder`: scratch for the teachers' outputs."""
+
+    teachers: tuple[Teacher, ...]
+    folder: Path
+    match: Match = "softmax"
+    combination: Combination = "probabilities"
+    hints: float = 0.0
+    noise: float = 0.0
+    mixup: float = 0.0
+    max_bytes: int = MAX_BYTES
+
+    @property
+    def alters(self) -> bool:
+        return self.noise > 0 or self.mixup > 0
+
+    def runners(self, split: Split, device: torch.device) -> list[Runner]:
+        return [Runner(teacher, list(split.inputs), device) for teacher in self.teachers]
+
+    def combined(self, answers: Sequence[Sequence[Tensor]], temperature: float, count: int) -> list[Tensor]:
+        """The teachers' answers as one teacher's, for each of `count` outputs of the student."""
+        weights = [teacher.weight for teacher in self.teachers]
+        each = [as_many(outputs, count) for outputs in answers]
+        return [combine(parts, weights, self.combination, self.match, temperature) for parts in zip(*each, strict=True)]
+
+    def answers(self, split: Split, device: torch.device, name: str) -> Answers | None:
+        """What every teacher says of a split: read back if it was asked before, None if it is too much to keep."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return cached(self.runners(split, device), split, folder, self.max_bytes)
+
+    def taught(self, split: Split, device: torch.device, temperature: float, count: int) -> list[Tensor]:
+        """One teacher's outputs over a whole split, on the CPU."""
+        return self.combined([outputs_on(runner, split) for runner in self.runners(split, device)], temperature, count)
+
+
+class Distilling:
+    """One run's objective (`compression.training.objective.Objective`)."""
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        spec: Training,
+        context: Context,
+        lesson: Lesson,
+        pairs: Sequence[Pair],
+        given: Answers | None,
+    ) -> None:
+        data = context.require_data("distill")
+        self.module, self.spec, self.lesson, self.context = module, spec, lesson, context
+        self.task = data.task
+        self.kind: LossKind = loss_kind(spec, data.task is not None)
+        self.pairs = pairs
+        self.extra: nn.Module = Regressors(pairs, context.seed) if pairs else nn.Module()
+        self.runner = tapped(module, [pair.student for pair in pairs]) if pairs else module
+        self.guide = _guide(lesson, pairs, list(data.train.inputs), context.device) if pairs else None
+        self.given = None if lesson.alters else given
+        self.runners = lesson.runners(data.train, context.device) if self.given is None else []
+        self.deviations = [_deviation(value) for value in data.train.inputs.values()] if lesson.alters else []
+        self.reference: Tensor | None = None
+        self.outputs = len(as_tuple(next(node for node in module.graph.nodes if node.op == "output").args[0]))
+        if data.task is None:
+            taught = lesson.taught(data.validation, context.device, spec.temperature, self.outputs)
+            self.reference = taught[-1].to(context.device)
+
+    def loss(self, chosen: Tensor, batch: Split) -> Tensor:
+        device = self.context.device
+        batch = self._altered(batch)
+        inputs = list(batch.inputs.values())
+        if self.given is not None:
+            places = chosen.cpu()
+            answers = [[value[places].to(device) for value in outputs] for outputs in self.given]
+        else:
+            answers = [list(runner(inputs)) for runner in self.runners]
+        teacher = self.lesson.combined(answers, self.spec.temperature, self.outputs)
+        found = outputs_in_training(self.runner, batch, device)
+        labels = batch.labels if self.kind == "both" else None
+        heads, features = found[: self.outputs], found[self.outputs :]
+        loss = training_loss(heads, teacher, labels, self.task, self.spec, self.lesson.match)
+        if self.guide is None or not isinstance(self.extra, Regressors):
+            return loss
+        return loss + self.lesson.hints * self.extra.loss(features, self.guide(inputs))
+
+    def _altered(self, batch: Split) -> Split:
+        """Inputs with noise, or mixed with another sample of the batch. The loop has seeded torch for this step."""
+        lesson, values = self.lesson, dict(batch.inputs)
+        if lesson.mixup > 0:
+            share = float(torch.distributions.Beta(lesson.mixup, lesson.mixup).sample())
+            other = torch.randperm(len(batch))
+            values = {
+                name: share * value + (1 - share) * value[other.to(value.device)] for name, value in values.items()
+            }
+        if lesson.noise > 0:
+            values = {
+                name: value + lesson.noise * deviation * torch.randn(value.shape).to(value.device)
+                for (name, value), deviation in zip(values.items(), self.deviations, strict=True)
+            }
+        return replace(batch, inputs=values)
+
+
+class _Guide:
+    """The features of the teacher that gives hints, for a batch of inputs."""
+
+    def __init__(self, runner: Runner, nodes: Sequence[str]) -> None:
+        self.runner, self.outputs = runner, len(as_tuple(_results(runner.module)))
+        runner.module = tapped(runner.module, nodes).eval()
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        return self.runner(inputs)[self.outputs :]
+
+
+def _results(module: fx.GraphModule) -> object:
+    return next(node for node in module.graph.nodes if node.op == "output").args[0]
+
+
+def _guide(lesson: Lesson, pairs: Sequence[Pair], names: Sequence[str], device: torch.device) -> _Guide:
+    return _Guide(Runner(guide_of(lesson.teachers), names, device), [pair.teacher for pair in pairs])
+
+
+def guide_of(teachers: Sequence[Teacher]) -> Teacher:
+    """The first that can be looked into. SpecError: none can."""
+    for teacher in teachers:
+        if isinstance(teacher.model, Network):
+            return teacher
+    raise SpecError("no teacher can be looked into for hints: all are opaque", "/hints")
+
+
+def pairs_for(lesson: Lesson, student: Network) -> list[Pair]:
+    if lesson.hints <= 0:
+        return []
+    guide = guide_of(lesson.teachers).model
+    assert isinstance(guide, Network)  # noqa: S101 - what guide_of looks for
+    return match(student, guide)
+
+
+def _deviation(value: Tensor) -> float:
+    if not value.is_floating_point():
+        raise SpecError("noise and mixup are for inputs of real numbers; this network takes integers", "/noise")
+    return float(value.float().std())
