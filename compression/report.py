@@ -12,6 +12,8 @@ from compression.measure.claims import Claim, headline, size_claim, worst_first
 from compression.measure.cost import LayerCost, NetworkCost
 from compression.measure.delivered import Delivered
 from compression.network import Signature
+from compression.spec import Preprocess
+from compression.usage import usage
 
 TEMPORARY = "a temporary .onnx export of each network, made for measuring alone: none was asked for"
 
@@ -70,6 +72,8 @@ def build_report(
 ) -> Report:
     """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
+    declared = spec.get("data", {}).get("preprocess", {})
+    preprocess = {name: Preprocess.model_validate(value) for name, value in declared.items()}
     claims = [*delivered.claims(), *_size_claims(original_files, files)]
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
     return Report(
@@ -88,7 +92,7 @@ def build_report(
         measured_on=f"{measured}, and the original exported alike" if measured else TEMPORARY,
         steps=[dict(step) for step in steps],
         layers=_layer_changes(original.layers, compressed.layers),
-        usage={file.format: _usage(file, signature) for file in files if file.variant == "full"},
+        usage={file.format: usage(file, signature, preprocess) for file in files if file.variant == "full"},
     )
 
 
@@ -101,25 +105,3 @@ def _layer_changes(before: Sequence[LayerCost], after: Sequence[LayerCost]) -> l
     """By name: the original's layers in its order, then those that only the compressed network has."""
     old, new = ({layer.name: layer for layer in layers} for layers in (before, after))
     return [LayerChange(name=name, before=old.get(name), after=new.get(name)) for name in old | new]
-
-
-def _usage(file: ExportedFile, signature: Signature) -> str:
-    shapes = {entry.name: f"(1, {', '.join(map(str, entry.shape))})" for entry in signature.inputs}
-    if file.format == "onnx":
-        feed = ", ".join(f'"{e.name}": np.zeros({shapes[e.name]}, np.{_numpy(e.dtype)})' for e in signature.inputs)
-        return (
-            "import numpy as np\nimport onnxruntime\n\n"
-            f'session = onnxruntime.InferenceSession("{file.name}")\noutputs = session.run(None, {{{feed}}})'
-        )
-    values = ", ".join(f"torch.zeros({shapes[entry.name]}, dtype=torch.{entry.dtype})" for entry in signature.inputs)
-    if file.format == "pt2":
-        load = f'model = torch.export.load("{file.name}").module()'
-        return f"import torch\n\n{load}\noutput = model({values})"
-    return (
-        "from pathlib import Path\n\nimport torch\n\nfrom compression.intake.weights import load_network\n\n"
-        f'model = load_network(Path("{file.name}")).module\noutput = model({values})'
-    )
-
-
-def _numpy(dtype: str) -> str:
-    return "bool_" if dtype == "bool" else dtype

@@ -14,16 +14,19 @@ Span = tuple[float, float]
 LABELS = {
     "top1": "Accuracy",
     "top5": "Right within the five likeliest",
-    "chance": "Accuracy of always guessing the commonest class",
+    "f1": "F1 of all decisions together",
+    "average_precision": "Average precision, mean of the classes",
+    "chance": "By guessing the commonest",
     "mse": "Mean squared error",
     "r2": "R²",
     "agreement": "Same answer as the original",
     "cosine": "Cosine to the original's outputs",
     "sqnr_db": "Signal to noise against the original, dB",
 }
+SHARES = frozenset({"chance", "f1", "average_precision"})
 LESS_IS_BETTER = frozenset({"mse", "mae", "rmse", "loss", "error", "hamming_loss"})
-MORE_IS_BETTER = frozenset({"r2", "cosine", "sqnr_db"})
-COUNTS = frozenset({"n", "count"})
+MORE_IS_BETTER = frozenset({"f1", "average_precision", "r2", "cosine", "sqnr_db"})
+NOT_ALONE = frozenset({"n", "count", "low", "high"})  # counts, and the interval of the first figure beside it
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,13 @@ def _quality(report: Json) -> list[Measure]:
     before, after = mapping(quality, "original"), mapping(quality, "compressed")
     found = []
     for key in before | after:
-        if key not in COUNTS:
+        if key not in NOT_ALONE:
             measure = _quality_measure(key, before.get(key), after.get(key))
             found += [] if measure is None else [measure]
-    if found and (change := _paired(mapping(quality, "paired"))):
-        found[0] = replace(found[0], change=change)
+    if found:
+        change = _paired(mapping(quality, "paired"), points=found[0].write is words.percent) or found[0].change
+        spans = (found[0].before_span or span(before), found[0].after_span or span(after))
+        found[0] = replace(found[0], change=change, before_span=spans[0], after_span=spans[1])
     return found
 
 
@@ -160,8 +165,9 @@ def _quality_measure(key: str, before: Any, after: Any) -> Measure | None:
     numbers = number(before), number(after)
     if numbers == (None, None):
         return None
-    write = words.percent if key == "chance" else _short
-    return Measure(key, name, *numbers, write, good, _difference(*numbers), kind="quality")
+    write = words.percent if key in SHARES else _short
+    change = _points(*numbers) if write is words.percent else _difference(*numbers)
+    return Measure(key, name, *numbers, write, good, change, kind="quality")
 
 
 def _span(value: Any) -> Span | None:
@@ -180,17 +186,17 @@ def _difference(before: float | None, after: float | None) -> str:
     return "" if before is None or after is None else f"{after - before:+.3g}" if before != after else "the same"
 
 
-def _paired(paired: Json) -> str:
+def _paired(paired: Json, *, points: bool) -> str:
     """How the first measure changed on the same samples, with what it may be off by."""
     difference, ends = number(paired, "difference"), span(paired)
     if difference is None:
         return ""
-    if "lost" not in paired:
+    if not points:
         return f"{difference:+.4g}" + (f" (95 % {ends[0]:+.4g} to {ends[1]:+.4g})" if ends else "")
     said = f"{100 * difference:+.2f} points"
     if ends:
         said += f" (95 % {100 * ends[0]:+.2f} to {100 * ends[1]:+.2f})"
-    return f"{said}; {plain(paired.get('lost'))} lost, {plain(paired.get('won'))} won"
+    return f"{said}; {plain(paired['lost'])} lost, {plain(paired.get('won'))} won" if "lost" in paired else said
 
 
 def quality_tables(report: Json) -> list[tuple[str, Shown]]:

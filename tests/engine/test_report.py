@@ -3,16 +3,21 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from compression.export.writers import export_network
+from compression.data.prepare import prepare
+from compression.export.writers import ExportedFile, export_network
 from compression.markdown import render_markdown
 from compression.measure.cost import cost_of
 from compression.measure.delivered import measure_delivered
 from compression.measure.machine import device_profile, versions
 from compression.measure.runtime import predict
+from compression.network import Input, Signature
 from compression.report import TEMPORARY, Report, build_report
+from compression.spec import Preprocess
+from compression.usage import usage
 from tests.engine.export.vocabulary_nets import residual
 
 SPEC = {"seed": 3, "steps": [{"method": "finetune"}], "exports": ["onnx", "pt2", "safetensors"]}
@@ -101,6 +106,32 @@ def test_the_code_in_the_report_runs(report: Report, folder: Path, kind: str):
         exec(report.usage[kind], names)  # noqa: S102
     output = names["outputs"][0] if kind == "onnx" else names["output"]
     assert tuple(output.shape) == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared", "stored"),
+    [
+        ((3, 5, 4), {"layout": "NHWC", "scale": 1 / 255, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.1]}, (5, 4, 3)),
+        ((5, 4, 3), {"layout": "NCHW", "mean": [0.5, 0.4, 0.3], "std": [2.0]}, (3, 5, 4)),
+        ((6,), {"mean": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, (6,)),
+        ((2, 3), {}, (2, 3)),
+    ],
+)
+def test_the_code_prepares_samples_as_the_job_did(shape: tuple, declared: dict, stored: tuple):
+    """Byte for byte as the engine reads a data file; the name of the input is one that the code uses itself."""
+    entry, preprocess = Input("session", shape), Preprocess.model_validate(declared)
+    samples = np.random.default_rng(0).integers(0, 256, (2, *stored)).astype(np.uint8)
+    file = ExportedFile("model.onnx", "onnx", "full", 1, "", 0.0)
+    lines = usage(file, Signature((entry,)), {"session": preprocess}).splitlines()
+    zeros = next(line for line in lines if "np.zeros" in line)
+    assert f"np.zeros({(1, *stored)}" in zeros
+    code = "\n".join("session_input = samples" if line == zeros else line for line in lines[3:-2])
+    names: dict = {"np": np, "samples": samples}
+    exec(code, names)  # noqa: S102
+    wanted = prepare(samples, entry, preprocess).numpy()
+    assert names["session_input"].dtype == np.float32
+    np.testing.assert_array_equal(names["session_input"], wanted)
+    assert lines[-1] == 'outputs = session.run(None, {"session": session_input})'
 
 
 def test_says_so_where_no_onnx_was_asked_for(report: Report):
