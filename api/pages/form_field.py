@@ -79,6 +79,17 @@ class Field:
         return tuple(child for child in self.children if id(child) not in groups)
 
     @property
+    def digest(self) -> str:
+        """What is in a group, in a few words."""
+        if self.kind == "rows":
+            return str(len(self.children))
+        if not self.on:
+            return "off"
+        said = [(child.label.lower(), child.value) for child in self.simple if child.value and child.kind != "switch"]
+        said += [(child.label.lower(), "") for child in self.simple if child.kind == "switch" and child.on]
+        return ", ".join(f"{label} {value}".strip() for label, value in said)
+
+    @property
     def groups(self) -> tuple[Field, ...]:
         return tuple(child for child in self.children if child.nested or child.selector)
 

@@ -26,9 +26,11 @@ Pick = tuple[str, str, str, str]  # an option's value, label, note and mark
 @dataclass(frozen=True)
 class Offered:
     """What a form knows beyond its schema: keys to show in a map, by pointer; entries to pick for the lists of an
-    object, by its title and from its value; and, by pointer, what the fields of a group that is off say."""
+    object, by its title and from its value; (value, label) for texts of a format; and, by pointer, what the fields of
+    a group that is off say."""
 
     keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    formats: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     picks: Mapping[str, Callable[[Json], Sequence[Pick]]] = field(default_factory=dict)
     off: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,7 +77,7 @@ def _field(node: Node, value: Any, at: str, offered: Offered, label: str | None 
     if not _showable(node, value):
         return replace(shown, kind="json", value=_json_text(value))
     if node.kind in LEAVES:
-        return _leaf(shown, node, value)
+        return _leaf(shown, node, value, offered)
     on = value is not None
     if not on:
         own = replace(node, default=MISSING)
@@ -131,14 +133,19 @@ def _showable(node: Node, value: Any) -> bool:
     return isinstance(value, {"group": dict, "map": dict, "rows": list}.get(node.kind, ()))
 
 
-def _leaf(shown: Field, node: Node, value: Any) -> Field:
+def _leaf(shown: Field, node: Node, value: Any, offered: Offered) -> Field:
     texts = written(node, value)
     if node.kind == "switch":
         return replace(shown, on=bool(value))
     default = ", ".join(written(node, node.default))
     empty = "none" if node.nullable else default
     options = []
-    if node.kind in {"choice", "choices", "mixed"}:
+    known = offered.formats.get(node.schema.get("format", "")) if node.kind == "text" else None
+    if known is not None:
+        shown = replace(shown, kind="choice")
+        others = [(text, text) for text in texts if text and text not in dict(known)]
+        options = [Option(text, label, text in texts) for text, label in [*known, *others]]
+    elif node.kind in {"choice", "choices", "mixed"}:
         kept = [text for text in texts if text and text not in node.options() and node.kind != "mixed"]
         options = [Option(text, spoken(text), text in texts) for text in [*node.options(), *kept]]
     return replace(shown, value="" if node.kind == "choices" else texts[0], empty=empty, options=tuple(options))

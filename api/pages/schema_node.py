@@ -115,9 +115,8 @@ def _list_kind(item: Json, root: Json) -> str:
         # Words may stand side by side where none of them can hold what parts them.
         parted = pattern is not None and not any(re.search(pattern, text) for text in ("a b", "a,b"))
         return "words" if parted else "lines"
-    return {"choice": "choices", "integer": "numbers", "number": "numbers", "group": "rows", "union": "rows"}.get(
-        kind, "json"
-    )
+    kinds = {"choice": "choices", "integer": "numbers", "number": "numbers", "group": "rows", "union": "rows"}
+    return {**kinds, "mixed": "lines"}.get(kind, "json")
 
 
 def _object_kind(schema: Json, root: Json) -> str:

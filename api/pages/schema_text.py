@@ -127,7 +127,8 @@ def read_leaf(node: Node, texts: Sequence[str]) -> Any:
         return list(dict.fromkeys(text for text in texts if text))
     if node.kind == "lines":
         entries = dict.fromkeys(line.strip() for text in texts for line in text.splitlines())
-        return _list(node, [entry for entry in entries if entry])
+        mixed = node.item().kind == "mixed"
+        return _list(node, [_either(node.item(), entry) if mixed else entry for entry in entries if entry])
     if node.kind in {"words", "numbers"}:
         parts = [part for text in texts for part in _PARTING.split(text) if part]
         whole = node.kind == "numbers" and node.item().kind == "integer"
@@ -137,9 +138,12 @@ def read_leaf(node: Node, texts: Sequence[str]) -> Any:
         return None if node.nullable else node.default
     if node.kind in {"integer", "number"}:
         return _number(text, whole=node.kind == "integer")
-    if node.kind == "mixed":
-        return _number(text, whole=all(part.get("type") != "number" for part in node.schema["anyOf"]))
-    return text
+    return _either(node, text) if node.kind == "mixed" else text
+
+
+def _either(node: Node, text: str) -> Any:
+    """A number where the text is one, else the text."""
+    return _number(text, whole=all(part.get("type") != "number" for part in node.schema["anyOf"]))
 
 
 def _list(node: Node, entries: list[Any]) -> Any:
