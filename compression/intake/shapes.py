@@ -25,6 +25,9 @@ LARGEST_VALUE = 2**30
 LARGEST_LIVE = 512 << 20
 """Bytes of intermediate values that may be alive at the same time."""
 
+LARGEST_OUTPUTS = 128 << 20
+"""Bytes of all outputs together: they are held twice while they are compared."""
+
 MOST_NODES = 10_000
 
 MOST_PARTS = 4096
@@ -120,6 +123,9 @@ class _Trial(fx.Interpreter):
         if self.live > LARGEST_LIVE:
             message = f"{self.live >> 20} MiB of values in use at once, at a batch of {self.batch}"
             raise IntakeError(f"{message}: at most {LARGEST_LIVE >> 20} MiB can be", n.name, kind="model-unsafe")
+        if n.op == "output" and (held := sum(t.numel() * t.element_size() for t in _tensors(value))) > LARGEST_OUTPUTS:
+            message = f"{held >> 20} MiB of outputs at a batch of {self.batch}"
+            raise IntakeError(f"{message}: at most {LARGEST_OUTPUTS >> 20} MiB can be", n.name, kind="model-unsafe")
         for ended in self.user_to_last_uses.get(n, []) if n.users else [*self.user_to_last_uses.get(n, []), n]:
             for tensor in _tensors(self.values.get(ended.name)):
                 if _storage(tensor) not in self.stored:

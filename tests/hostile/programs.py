@@ -241,6 +241,18 @@ def _(_: str) -> bytes:
     return with_document(MODEL, _used(*chain))
 
 
+@CASES.add("pt2: an output of 480 MiB", "model.pt2", UNSAFE)
+def _(_: str) -> bytes:
+    pads = _node(
+        "torch.ops.aten.constant_pad_nd.default",
+        _tensor("x"),
+        {"as_ints": [0, 6_900_000]},
+        {"as_float": 0.0},
+        output="m",
+    )
+    return _edited(MODEL, lambda program: _insert_used(program, [pads]))
+
+
 @CASES.add("pt2: an average over 2^20 columns at every one of 2^21", "model.pt2", "too-slow")
 def _(_: str) -> bytes:
     pads = _node("torch.ops.aten.constant_pad_nd.default", _tensor("x"), {"as_ints": [0, 2**21]}, {"as_float": 0.0})
