@@ -51,6 +51,8 @@ OPERATORS = {
     f"_operator.{name}": getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "truediv", "getitem")
 }
+FUSED = ("_transformer_encoder_layer_fwd", "_native_multi_head_attention")
+"""What older torch writes for a whole layer of attention in eval mode."""
 COMPARISONS = {f"_operator.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_")}
 
 
@@ -287,4 +289,6 @@ def _target(name: str) -> Any:
                 return found
         elif plain is not None:
             return plain
-    raise IntakeError("this operator is not supported", name, kind="operator-unsupported")
+    fused = any(part in name for part in FUSED)
+    way_out = "; call torch.backends.mha.set_fastpath_enabled(False) before torch.export.export" if fused else ""
+    raise IntakeError(f"this operator is not supported{way_out}", name, kind="operator-unsupported")

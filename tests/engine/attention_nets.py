@@ -297,14 +297,8 @@ def make(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def save(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, *, dynamic: bool = True) -> Path:
-    """Exports `module`, without torch's fused path through an encoder layer, which no allow-list holds."""
     shapes = tuple({0: torch.export.Dim("batch", min=1, max=1024)} for _ in inputs) if dynamic else None
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), path)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), path)
     return path
 
 

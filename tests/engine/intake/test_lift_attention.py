@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from compression.errors import IntakeError
 from compression.graph_json import graph_to_json
+from compression.intake.lift_batch import Place, reshaped
 from compression.intake.model import read_model
 from tests.engine import attention_nets
 from tests.engine.attention_nets import save
+from tests.engine.intake.rewrite import MODEL, edited
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +105,35 @@ def test_a_free_sequence_keeps_the_length_it_was_traced_with(tmp_path):
 
 
 def test_attention_with_dropout_in_training_mode_is_refused(tmp_path):
-    from compression.errors import IntakeError
-
     module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.1).train()
     save(module, (torch.randn(2, 4, 8),), tmp_path / "train.pt2", dynamic=True)
     with pytest.raises(IntakeError, match=r"model\.eval\(\)"):
         read_model(tmp_path / "train.pt2")
+
+
+def test_a_fused_layer_of_older_torch_is_refused_with_the_way_out(archive, tmp_path):
+    def fuse(document):
+        nodes = document["graph_module"]["graph"]["nodes"]
+        node = next(node for node in nodes if "scaled_dot_product" in node["target"])
+        node["target"] = "torch.ops.aten._native_multi_head_attention.default"
+
+    with pytest.raises(IntakeError, match="set_fastpath_enabled") as caught:
+        read_model(edited(archive("padded"), tmp_path / "fused.pt2", MODEL, fuse))
+    assert caught.value.kind == "operator-unsupported"
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "after", "batch", "wanted"),
+    [
+        (Place(0), (1, 8, 3, 3), (1, 72), 1, Place(0)),  # a flatten
+        (Place(1), (5, 1, 8), (5, 2, 4), 1, Place(1)),  # batch × heads
+        (Place(1), (5, 2, 8), (5, 4, 4), 2, Place(1)),
+        (Place(0), (2, 5, 4), (1, 2, 5, 4), 1, Place(0)),  # heads × batch of one, taken apart
+        (Place(1), (5, 1, 2, 4), (5, 8), 1, Place(0, 5)),  # tokens × batch, since layers work along the last axis
+        (Place(0, 5), (15, 8), (5, 3, 8), 3, Place(1)),
+        (Place(0), (1, 5), (1, 1, 1, 5), 1, Place(0)),  # a mask
+        (Place(0), (4, 3), (2, 6), 4, None),  # samples cut in two and joined
+    ],
+)
+def test_the_batch_is_found_behind_a_view(place, before, after, batch, wanted):
+    assert reshaped(place, before, after, batch) == wanted
