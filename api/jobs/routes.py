@@ -72,7 +72,8 @@ def _accepted(service: Service, id_: str, background: BackgroundTask | None = No
     return answer(shown(poll(service.database, id_)), 202, {"Location": f"/v1/jobs/{id_}"}, background=background)
 
 
-def _queue(service: Service, order: Order, *, key: str | None = None, retry_of: str | None = None) -> Submitted:
+def queue_order(service: Service, order: Order, *, key: str | None = None, retry_of: str | None = None) -> Submitted:
+    """Queues the job; where `created`, ring for it. Raises JobInvalid or IdempotencyKeyReused."""
     spec = order.stored_spec
     new = NewJob(
         model_id=str(order.spec.model),
@@ -125,7 +126,7 @@ def submit_job(
     order = check(service.database, body)
     if dry_run:
         return answer(predict(order))
-    made = _queue(service, order, key=idempotency_key)
+    made = queue_order(service, order, key=idempotency_key)
     rings = service.ring_for_job(made.id, order.spec.device) if made.created else None
     return _accepted(service, made.id, rings)
 
@@ -223,7 +224,7 @@ def retry_job(service: InService, job_id: JobId) -> Response:
     if row["state"] not in FINISHED:
         raise problems.JobNotFinished(f"{job_id} is {row['state']}: cancel it first, or wait")
     order = check(service.database, row["spec"])
-    made = _queue(service, order, retry_of=job_id)
+    made = queue_order(service, order, retry_of=job_id)
     return _accepted(service, made.id, service.ring_for_job(made.id, order.spec.device))
 
 

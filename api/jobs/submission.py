@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -48,10 +48,10 @@ class Order:
 def check(database: Database, value: Any) -> Order:
     """Raises JobInvalid, ModelNotReady, ModelRejected, DatasetNotReady, DatasetRejected or MethodInapplicable."""
     spec = _parse(value)
-    inspection = _model(database, spec.model)
-    data = None if spec.dataset is None else _inspection(database, "dataset", spec.dataset)
+    inspection = model_inspection(database, spec.model)
+    data = None if spec.dataset is None else upload_inspection(database, "dataset", spec.dataset)
     if inspection is not None:
-        _refuse(problems.MethodInapplicable, list(_inapplicable(spec, inspection)))
+        _refuse(problems.MethodInapplicable, list(inapplicable([step.method for step in spec.steps], inspection)))
         faults = list(_unmatched(spec, inspection))
         if data is not None:
             faults += data_faults(spec, inspection, data)
@@ -105,12 +105,13 @@ def _control_character(value: Any, path: tuple[str | int, ...] = ()) -> str | No
     return next((place for place in found if place is not None), None)
 
 
-def _model(database: Database, id_: str | None) -> Json | None:
+def model_inspection(database: Database, id_: str | None) -> Json | None:
+    """What is known of a job's model, if anything. Raises JobInvalid, ModelNotReady or ModelRejected."""
     if id_ is None:
         raise _invalid("/model", "a job needs the id of a model or of an artifact")
     if id_.startswith("art_"):
         return _artifact(database, id_)
-    return _inspection(database, "model", id_)
+    return upload_inspection(database, "model", id_)
 
 
 def _artifact(database: Database, id_: str) -> Json | None:
@@ -125,7 +126,7 @@ def _artifact(database: Database, id_: str) -> Json | None:
     return inspection
 
 
-def _inspection(database: Database, kind: UploadKind, id_: str) -> Json:
+def upload_inspection(database: Database, kind: UploadKind, id_: str) -> Json:
     """What the inspection of a model or a dataset found; the problem names the field that holds its id."""
     not_ready, rejected = _PROBLEMS[kind]
     row = uploads.find(database, kind, id_)
@@ -143,13 +144,13 @@ def _reason(row: RowMapping) -> str:
     return f"{row['id']} was refused: {row['problem']['message']}"
 
 
-def _inapplicable(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
-    """By the verdict of each method's own check on the model as it was uploaded."""
-    for index, step in enumerate(spec.steps):
-        verdict = inspection["methods"].get(step.method)  # none: the method is newer than the inspection
+def inapplicable(names: Sequence[str], inspection: Json) -> Iterator[Fault]:
+    """Of the steps' methods, by the verdict of each one's own check on the model as it was uploaded."""
+    for index, name in enumerate(names):
+        verdict = inspection["methods"].get(name)  # none: the method is newer than the inspection
         if verdict is not None and not verdict["applicable"]:
             at = f" (at {verdict['where']})" if verdict["where"] else ""
-            yield fault(f"/steps/{index}/method", f"{step.method} can't run on this model: {verdict['reason']}{at}")
+            yield fault(f"/steps/{index}/method", f"{name} can't run on this model: {verdict['reason']}{at}")
 
 
 def _unmatched(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
