@@ -7,7 +7,14 @@ import torch
 
 from compression.errors import VerificationError
 from compression.export.writers import export_network
-from compression.measure.accuracy import Classification, PairedAccuracy, PairedError, Regression
+from compression.measure.accuracy import (
+    Classification,
+    MultiLabel,
+    PairedAccuracy,
+    PairedError,
+    PairedF1,
+    Regression,
+)
 from compression.measure.delivered import measure_delivered
 from compression.measure.runtime import predict
 from tests.engine.export.vocabulary_nets import residual
@@ -56,6 +63,18 @@ def test_regression(files: tuple[Path, Path]):
     assert found.quality.original.mse == 0
     assert found.quality.paired.difference > 0
     assert found.claims()[0].verdict == "accuracy lost"
+
+
+def test_multi_label(files: tuple[Path, Path]):
+    labels = predict(files[0], samples())[-1] > 0
+    found = measure_delivered(*files, samples(), labels, seconds=0.1)
+    assert found.quality is not None
+    assert isinstance(found.quality.original, MultiLabel)
+    assert isinstance(found.quality.paired, PairedF1)
+    assert (found.quality.original.f1, found.quality.original.average_precision) == (1.0, 1.0)
+    assert found.quality.paired.high < 0
+    assert found.claims()[0].verdict == "accuracy lost"
+    json.dumps(found.as_dict(), allow_nan=False)
 
 
 def test_without_labels(files: tuple[Path, Path]):
