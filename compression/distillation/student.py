@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from compression.network import Network
 from compression.pruning.channel_map import ChannelMap, Width
 from compression.pruning.channels import map_channels
 from compression.pruning.cut import cut
-from compression.pruning.plan import CostModel
 
 POSITIONS_STD = 0.02
 """Of tensors without a layer (class token, positions), as transformers draw them (Dosovitskiy et al. 2021)."""
@@ -47,27 +47,30 @@ def narrower(network: Network, macs_ratio: float, seed: int) -> Network:
     channels = map_channels(network)
     widths = [width for width in channels.widths() if width.parts <= NARROWED]
     before = cost_of(network).macs
-    low, high = 0.0, 1.0  # shares of each width: none fits below `low`
-    if not widths or _macs(network, channels, widths, low, before) > macs_ratio * before:
-        least = _macs(network, channels, widths, low, before) / before
-        raise MethodError(f"a copy of every width one would still have {least:.3f} of the MACs", "macs_ratio")
-    for _ in range(20):
+    elsewhere = before - _macs(channels, [])
+
+    def left(share: float) -> float:
+        return _macs(channels, _removed(widths, share)) + elsewhere
+
+    if left(0.0) > macs_ratio * before:
+        raise MethodError(
+            f"a copy of every width one would still have {left(0.0) / before:.3f} of the MACs", "macs_ratio"
+        )
+    low, high = 0.0, 1.0  # shares of each width: the first fits, the second doesn't
+    for _ in range(12):
         middle = (low + high) / 2
-        if _macs(network, channels, widths, middle, before) <= macs_ratio * before:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if left(middle) <= macs_ratio * before else (low, middle)
     small = cut(network, channels, _removed(widths, low), reason={"step": "distill", "narrowed": macs_ratio})
     return fresh(small.replaced(encodings={}), seed)
 
 
-def _macs(network: Network, channels: ChannelMap, widths: list[Width], share: float, before: int) -> float:
-    model = CostModel(network, channels, "macs")
-    elsewhere = before - model.total()
-    removed = _removed(widths, share)
-    if removed:
-        model.remove(removed)
-    return model.total() + elsewhere
+def _macs(channels: ChannelMap, removed: list[int]) -> float:
+    """Of all products of channels: each in proportion to what is left of its axes."""
+    kept = channels.kept(removed)
+    return sum(
+        math.prod((float(kept[ids].mean()) for ids in product.axes), start=float(product.macs))
+        for product in channels.products
+    )
 
 
 def _removed(widths: list[Width], share: float) -> list[int]:

@@ -114,7 +114,7 @@ def combine(outputs: Sequence[Tensor], weights: Sequence[float], how: Combinatio
         return outputs[0]
     if how == "logits" or match in {"mse", "cosine"}:
         return torch.stack([weight * value for weight, value in zip(weights, outputs, strict=True)]).sum(0)
-    shares = torch.tensor([math.log(weight) for weight in weights]).to(outputs[0])
+    shares = torch.tensor([math.log(weight) for weight in weights], dtype=outputs[0].dtype, device=outputs[0].device)
     shares = shares.reshape(-1, *[1] * outputs[0].dim())
     soft = torch.stack([value / t for value in outputs])
     if match == "softmax":

@@ -1,0 +1,240 @@
+"""The step as a whole: it teaches, resumes to the same bytes, keeps encodings, and says what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+from torch import Tensor
+
+from compression.distillation import lesson as lessons_of
+from compression.errors import SpecError
+from compression.intake.model import read_model
+from compression.methods.distill import Distill
+from compression.network import Mask, Network
+from compression.opaque import OpaqueOnnx
+from tests.engine.distillation.lessons import CLASSES, FEATURES, distil, network, taught
+from tests.engine.training.test_loop import Killed, KillingReporter
+
+SMALL = {"kind": "auto", "macs_ratio": 0.1}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return taught(tmp_path_factory.mktemp("teacher"))
+
+
+def state(trained: Network) -> dict[str, Tensor]:
+    return dict(trained.module.state_dict())
+
+
+def test_a_student_learns_without_labels_and_agrees_with_its_teacher(tmp_path: Path, teacher: Network) -> None:
+    training = {"epochs": 8, "learning_rate": 0.05}
+    result = distil(tmp_path, teacher, teacher, labelled=False, student=SMALL, loss="softmax", training=training)
+    facts = result.facts
+    assert facts["student"]["agreement"] > 0.8
+    assert facts["teacher"]["agreement"] == 1
+    assert facts["training"]["loss"] == "teacher"
+    assert facts["transfer_samples"] == 300
+    assert "calibration_error" not in facts["student"]  # there is nothing to be right about
+    assert len(facts["learned"]["teacher_at_t"]) == CLASSES
+
+
+def test_the_control_and_the_gap_are_those_of_the_same_student(tmp_path: Path, teacher: Network) -> None:
+    facts = distil(tmp_path, teacher, teacher, student=SMALL, control=True).facts
+    scores = [facts[name]["accuracy"] for name in ("student", "control", "teacher")]
+    gap = scores[2] - scores[1]
+    assert facts["gap_closed"] == (pytest.approx((scores[0] - scores[1]) / gap) if gap > 0 else None)
+    assert facts["student"] != facts["control"]
+    alone = distil(tmp_path / "alone", teacher, teacher, student=SMALL)
+    assert alone.facts["student"] == facts["student"]  # the control changes nothing for the student
+
+
+@pytest.mark.parametrize("saves", [2, 7])
+@pytest.mark.parametrize(
+    "fields",
+    [{"hints": 0.5}, {"hard_labels": False, "mixup": 0.4, "noise": 0.1}, {"temperature": "auto"}],
+    ids=["hints", "altered", "auto"],
+)
+def test_a_killed_step_resumes_to_the_same_bytes(
+    tmp_path: Path, teacher: Network, fields: dict[str, Any], saves: int
+) -> None:
+    undisturbed = distil(tmp_path / "a", teacher, teacher, student=SMALL, **fields)
+    with pytest.raises(Killed):
+        distil(tmp_path / "b", teacher, teacher, student=SMALL, reporter=KillingReporter(saves), **fields)
+    resumed = distil(tmp_path / "b", teacher, teacher, student=SMALL, **fields)
+    assert resumed.facts == undisturbed.facts
+    assert all(torch.equal(value, state(resumed.network)[name]) for name, value in state(undisturbed.network).items())
+
+
+def test_cached_outputs_teach_as_computed_ones_do(
+    tmp_path: Path, teacher: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = distil(tmp_path / "a", teacher, teacher, student=SMALL)
+    asked = lessons_of.Lesson.answers
+    monkeypatch.setattr(lessons_of.Lesson, "answers", lambda self, *rest: asked(replace(self, max_bytes=10), *rest))
+    computed = distil(tmp_path / "b", teacher, teacher, student=SMALL)
+    for name, value in state(cached.network).items():
+        torch.testing.assert_close(state(computed.network)[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_are_kept(tmp_path: Path, teacher: Network) -> None:
+    keep = torch.rand(300, FEATURES, generator=torch.Generator().manual_seed(0)) > 0.7
+    masked = teacher.copy().replaced(encodings={"f1.weight": Mask(keep)})
+    masked.project()
+    result = distil(tmp_path, masked, teacher, hints=0.2)
+    weight = dict(result.network.module.named_parameters())["f1.weight"]
+    assert bool((weight[~keep] == 0).all())
+    assert not torch.equal(weight, dict(masked.module.named_parameters())["f1.weight"])
+
+
+def test_several_teachers_with_weights(tmp_path: Path, teacher: Network) -> None:
+    other = taught(tmp_path, seed=1)
+    both = [{"model": "other", "weight": 3}, {"weight": 1}]
+    result = distil(tmp_path / "a", teacher, teacher, {"other": other}, student=SMALL, teachers=both)
+    with torch.no_grad():
+        x = teacher.example(5)[0]
+        runners = [
+            lessons_of.Runner(lessons_of.Teacher(n, m, w), ["x"], x.device)
+            for n, m, w in (("a", other, 0.75), ("b", teacher, 0.25))
+        ]
+        expected = 0.75 * torch.softmax(other.module(x), 1) + 0.25 * torch.softmax(teacher.module(x), 1)
+        given = lessons_of.combine(
+            [runner([x])[0] for runner in runners], [0.75, 0.25], "probabilities", "softmax", 1.0
+        )
+    torch.testing.assert_close(torch.softmax(given, 1), expected)
+    assert result.network.provenance[-1]["teachers"] == ["other", "the uploaded model"]
+    logits = distil(tmp_path / "b", teacher, teacher, {"other": other}, student=SMALL, teachers=both, combine="logits")
+    assert not torch.equal(state(result.network)["f3.bias"], state(logits.network)["f3.bias"])
+
+
+def opaque(path: Path, batch: int | str) -> OpaqueOnnx:
+    """An `.onnx` file whose TopK can't be lifted, with as many outputs as there are classes."""
+    random = np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.normal(size=(FEATURES, 8)).astype(np.float32), "w")
+    k = numpy_helper.from_array(np.array([CLASSES]), "k")
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["h"]),
+        helper.make_node("TopK", ["h", "k"], ["z", "i"], "best"),
+    ]
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, FEATURES])]
+    outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, CLASSES])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weight, k])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    found = read_model(path)
+    assert isinstance(found, OpaqueOnnx)
+    return found
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 32])
+def test_a_model_that_only_runs_teaches_too(tmp_path: Path, teacher: Network, batch: int | str) -> None:
+    """Its input has another name, and its batch may be fixed: 300 samples are no multiple of 32."""
+    given = opaque(tmp_path / "t.onnx", batch)
+    runner = lessons_of.Runner(lessons_of.Teacher("t", given, 1.0), ["x"], torch.device("cpu"))
+    x = torch.randn(70, FEATURES, generator=torch.Generator().manual_seed(1))
+    one_by_one = np.concatenate([given.run({"features": row[None].numpy()})["z"] for row in x]) if batch != 32 else None
+    if one_by_one is not None:
+        np.testing.assert_allclose(runner([x])[0].numpy(), one_by_one, rtol=1e-5)
+    assert runner([x])[0].shape == (70, CLASSES)
+    models = {"t": given}
+    facts = distil(tmp_path, teacher, teacher, models, teachers=[{"model": "t"}], loss="mse", hard_labels=False).facts
+    assert facts["match"] == "mse"
+    with pytest.raises(SpecError, match="opaque"):
+        distil(tmp_path / "h", teacher, teacher, models, teachers=[{"model": "t"}], hints=1.0)
+
+
+def test_a_class_never_seen_is_known_after_its_bias(tmp_path: Path, teacher: Network) -> None:
+    fields: dict[str, Any] = {
+        "student": SMALL,
+        "exclude_classes": [3],
+        "training": {"epochs": 10, "learning_rate": 0.05},
+    }
+    result = distil(tmp_path / "a", teacher, teacher, **fields)
+    row = result.facts["never_seen"][0]
+    assert result.facts["transfer_samples"] == 240
+    assert row["recall_before"] < 0.3
+    assert row["recall_after"] > row["recall_before"] + 0.3
+    assert row["added"] > 0
+    assert result.facts["bias_corrected_by"] == "labelled validation samples"
+    unlabelled = distil(tmp_path / "b", teacher, teacher, labelled=False, loss="softmax", **fields).facts
+    assert unlabelled["bias_corrected_by"].startswith("the teacher")
+    assert unlabelled["recall_of"] == "the teacher's top-1"
+    assert unlabelled["never_seen"][0]["recall_after"] > 0.3
+    left = distil(tmp_path / "c", teacher, teacher, bias_correction="none", **fields).facts["never_seen"][0]
+    assert left["added"] == 0
+    assert left["recall_after"] == left["recall_before"] == row["recall_before"]
+
+
+def test_temperature_and_alpha_are_chosen_on_validation(tmp_path: Path, teacher: Network) -> None:
+    facts = distil(tmp_path, teacher, teacher, student=SMALL, temperature="auto").facts
+    assert {(trial["temperature"], trial["alpha"]) for trial in facts["tuning"]} == {
+        (t, a) for t in (2.0, 4.0, 8.0) for a in (0.5, 0.9)
+    }
+    best = max(facts["tuning"], key=lambda trial: (trial["accuracy"], -trial["loss"]))
+    assert (facts["temperature"], facts["alpha"]) == (best["temperature"], best["alpha"])
+
+
+def test_an_architecture_or_another_model_learns(tmp_path: Path, teacher: Network) -> None:
+    named = {
+        "kind": "architecture",
+        "architecture": "lenet300",
+        "arguments": {"features": FEATURES, "classes": CLASSES},
+    }
+    drawn = distil(tmp_path / "a", teacher, teacher, student=named)
+    assert drawn.network.provenance[0]["architecture"] == "lenet300"
+    given = network(seed=5)
+    kept = distil(tmp_path / "b", teacher, teacher, {"m": given}, student={"kind": "model", "model": "m"})
+    assert kept.network.provenance[0]["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "message"),
+    [
+        ({"teachers": [{}, {"model": "wide"}]}, "/teachers/1", "wide can't teach here: it has outputs of"),
+        ({"student": {"kind": "model", "model": "wide"}}, "/teachers/0", "the student's are"),
+        ({"exclude_classes": [9]}, "/exclude_classes/0", "no class 9"),
+        ({"exclude_classes": [0, 1, 2, 3]}, "/exclude_classes", "two classes must be left"),
+        ({"loss": "mse", "temperature": "auto"}, "/temperature", "no temperature"),
+        ({"student": {"kind": "auto", "macs_ratio": 1e-5}}, "/student", "of every width one"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_field(
+    tmp_path: Path, teacher: Network, fields: dict[str, Any], where: str, message: str
+) -> None:
+    from compression.zoo.catalog import zoo_network
+
+    wide = zoo_network("lenet300", {"features": FEATURES, "classes": 7}, seed=0)
+    with pytest.raises(SpecError, match=message) as caught:
+        distil(tmp_path, teacher, teacher, {"wide": wide}, **fields)
+    assert caught.value.where == where
+
+
+def test_labels_that_are_not_there_are_told(tmp_path: Path, teacher: Network) -> None:
+    with pytest.raises(SpecError, match="labels") as caught:
+        distil(tmp_path, teacher, teacher, labelled=False, control=True)
+    assert caught.value.where == "/control"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"student": {"kind": "auto"}},
+        {"student": {"kind": "current", "model": "m"}},
+        {"student": {"kind": "architecture", "architecture": "none"}},
+        {"student": {"kind": "architecture", "architecture": "lenet300", "arguments": {"classes": 0}}},
+        {"mixup": 0.3},
+        {"temperature": 0},
+        {"temperature": "hot"},
+        {"teachers": []},
+    ],
+)
+def test_specs_that_contradict_themselves(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Distill.model_validate(fields)
