@@ -17,7 +17,7 @@ from compression.intake.model import read_model
 from compression.intake.weights import save_network
 from compression.network import Network, Signature, as_tuple
 from compression.spec import Export
-from compression.verify import BATCHES, TOLERANCE, relative_error
+from compression.verify import BATCHES, TOLERANCE, least_scales, relative_error
 
 EXAMPLE_BATCH = 2
 Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -67,17 +67,17 @@ def compare_file(network: Network, variant: str, path: Path) -> float:
     VerificationError: it is above 1e-5, or the file's inputs or the shapes of its outputs differ."""
     module, signature = network.variant(variant), _signature(network, variant)
     run = _reload(path, signature)
-    worst = 0.0
+    worst, scales = 0.0, least_scales(module)
     for batch in BATCHES:
         inputs = network.example(batch, seed=batch)
         with torch.no_grad():
             wanted, found = as_tuple(module(*inputs)), run(inputs)
-        for name, value, target in zip(signature.outputs, found, wanted, strict=True):
+        for name, value, target, least in zip(signature.outputs, found, wanted, scales, strict=True):
             if value.shape != target.shape:
                 raise VerificationError(
                     f"{path.suffix} file: shape {list(value.shape)}, not {list(target.shape)}", name
                 )
-            error = relative_error(value, target)
+            error = relative_error(value, target, least)
             if not error <= TOLERANCE:
                 raise VerificationError(f"{path.suffix} file: relative error {error:.2e} at batch {batch}", name)
             worst = max(worst, error)

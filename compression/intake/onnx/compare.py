@@ -12,9 +12,10 @@ from compression.intake.onnx.runtime import ORT_ERRORS, open_reference, run_boun
 from compression.intake.onnx.signature import Declared
 from compression.intake.shapes import run
 from compression.network import Network
+from compression.verify import least_scales
 
 TOLERANCE = 1e-5
-"""Of the largest number in an output: kernels sum in other orders."""
+"""Of the largest number in an output: kernels sum in other orders. A sigmoid's scale is at least SIGMOID_SCALE."""
 SECONDS = 60.0
 
 
@@ -29,7 +30,7 @@ def compare(network: Network, declared: Declared, model: bytes) -> float:
     except ORT_ERRORS as error:
         raise not_run(error) from error
     batch = declared.static_batch
-    worst = 0.0
+    worst, scales = 0.0, least_scales(network.module)
     for count in (1, 2) if batch is None else (batch, 2 * batch):
         inputs = random_inputs(network, count)
         parts = (
@@ -44,7 +45,8 @@ def compare(network: Network, declared: Declared, model: bytes) -> float:
             raise Stop("", "", f"the lifted network does not run at a batch of {count}: {error.message}") from error
         for index, value in enumerate(found):
             whole = torch.cat([part[index] for part in wanted])
-            worst = max(worst, _difference(value, whole, network.signature.outputs[index], count))
+            name = network.signature.outputs[index]
+            worst = max(worst, _difference(value, whole, name, count, scales[index]))
     return worst
 
 
@@ -63,7 +65,7 @@ def _run_file(session: object, declared: Declared, inputs: tuple[Tensor, ...]) -
     return [torch.from_numpy(value) for value in outputs]
 
 
-def _difference(value: Tensor, wanted: Tensor, name: str, batch: int) -> float:
+def _difference(value: Tensor, wanted: Tensor, name: str, batch: int, least: float) -> float:
     if value.shape != wanted.shape or value.dtype != wanted.dtype:
         raise Stop("", name, f"lifting gives {_form(value)} instead of {_form(wanted)}")
     one, other = value.double(), wanted.double()
@@ -72,7 +74,7 @@ def _difference(value: Tensor, wanted: Tensor, name: str, batch: int) -> float:
     finite = torch.isfinite(other)
     scale = float(other[finite].abs().max()) if bool(finite.any()) else 1.0
     off = float((one - other)[finite].abs().max()) if bool(finite.any()) else 0.0
-    relative = off / max(scale, 1e-12)
+    relative = off / max(scale, least, 1e-12)
     if not relative <= TOLERANCE:
         raise Stop("", name, f"lifting changes the output by {relative:.1e} of its scale at a batch of {batch}")
     return relative

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.foreign import FOREIGN, settled
+from compression.export.writers import export_network
 from compression.intake.model import read_model
 from tests.engine.intake.onnx.graphs import kinds, reference
 
@@ -93,8 +94,6 @@ def test_gradients_are_those_of_the_model(network, name):
 
 
 def test_a_file_that_niwaki_wrote_is_read_again(network, tmp_path):
-    from compression.export.writers import export_network
-
     written = network("residual")
     export_network(written, ["onnx"], tmp_path)
     again = read_model(tmp_path / "model.onnx")

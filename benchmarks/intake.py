@@ -1,0 +1,211 @@
+"""`python -m benchmarks.intake`: real and foreign networks as `.onnx` files: lifted exactly, opaque, or refused and
+why; and each that lifts pruned to half of its MACs, exported, and compared with ONNX Runtime.
+
+PP-OCR's three files as they are; ImageNet networks and own definitions by both exporters of torch, the older one at
+opset 17 with a static batch of one, the newer one with a free batch. Pruning is by weight norm without training: what
+is shown is that the cut is exact and the file runs, not that it is accurate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from benchmarks import foreign, real_models
+from benchmarks.claim import Kept, claim
+from compression.checkpoint import Checkpoints
+from compression.context import Context
+from compression.errors import NiwakiError
+from compression.events import Reporter
+from compression.export.writers import export_network
+from compression.intake.model import read_model
+from compression.measure.cost import cost_of
+from compression.methods.prune.structured import PruneStructured, apply
+from compression.network import Network, as_tuple
+from compression.opaque import OpaqueOnnx
+from compression.verify import least_scales
+
+FILES = Path("out/benchmarks/intake")
+OWN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "ResNet block": (partial(foreign.Residual, 32, 100), (3, 64, 64)),
+    "DenseNet": (partial(foreign.Dense, 32, 16, 8, 100), (3, 64, 64)),
+    "squeeze-excite": (partial(foreign.SqueezeExcite, 64, 100), (3, 64, 64)),
+    "inverted residual": (partial(foreign.Mobile, 32, 6, 100), (3, 64, 64)),
+    "RegNet, grouped": (partial(foreign.RegNet, 64, 8, 6, 100), (3, 64, 64)),
+    "ConvNeXt": (partial(foreign.ConvNeXt, 64, 6, 100), (3, 64, 64)),
+    "Swin, windows": (partial(foreign.Swin, 64, 4, 64, 4, 100), (3, 64, 64)),
+    "MLP-Mixer": (partial(foreign.Mixer, 96, 8, 64, 6, 100), (3, 64, 64)),
+    "ViT": (partial(foreign.ViT, 96, 4, 8, 64, 6, 100), (3, 64, 64)),
+    "tokens, transformer": (foreign.Tokens, (12,)),
+    "LSTM": (partial(foreign.Recurrent, 32, 64, 20), (50, 32)),
+    "U-Net": (partial(foreign.UNet, 16, 8), (3, 64, 64)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-pruning", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    FILES.mkdir(parents=True, exist_ok=True)
+    kept = Kept("intake")
+    for name, (path, shapes) in _files().items():
+        found = kept.measure(f"read {name}", partial(_read, path, shapes))
+        claim(
+            f"largest difference to ONNX Runtime, in millionths of the output's scale: {name}, {found['outcome']}",
+            found["difference"] * 1e6,
+            peer=None,
+            target="lifted and <= 10",
+            met=found["outcome"].startswith("lifted") and found["difference"] <= 1e-5,
+            seeds=1,
+            spread=None,
+        )
+        if found["outcome"].startswith("lifted") and not options.no_pruning:
+            _claim_pruned(name, kept.measure(f"prune {name}", partial(_prune, path, shapes)))
+
+
+def _claim_pruned(name: str, found: Mapping[str, Any]) -> None:
+    claim(
+        f"times fewer MACs after prune.structured: {name}, {found['said']}",
+        found["times"],
+        peer=None,
+        target=">= 2, the exported file within 1e-5",
+        met=found["times"] >= 2,
+        seeds=1,
+        spread=None,
+    )
+
+
+def _files() -> dict[str, tuple[Path, dict[str, list[int]]]]:
+    """Every file that is read, written where it has to be, with the shapes that its free axes are given."""
+    files = dict(real_models.paddle_ocr())
+    image = (3, 224, 224)
+    nets: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+        "MobileNetV2": (real_models.mobilenet_v2, image),
+        "EfficientNet-lite0": (real_models.efficientnet_lite0, image),
+        **OWN,
+    }
+    for name, (make, shape) in nets.items():
+        for exporter in ("older", "newer"):
+            path = FILES / f"{name}-{exporter}.onnx"
+            if not path.exists():
+                _export(name, make, shape, exporter, path)
+            files[f"{name}, {exporter} exporter"] = path, {}
+    return files
+
+
+def _export(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], exporter: str, path: Path) -> None:
+    torch.manual_seed(0)
+    if name in OWN:
+        module, example = foreign.settled(make(), shape)
+    else:
+        module, example = make(), torch.randn(2, *shape)
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters, about themselves
+        if exporter == "older":
+            torch.onnx.export(module, (example[:1],), path, dynamo=False, opset_version=17, input_names=["x"])
+        else:
+            dynamic = ({0: torch.export.Dim("batch", min=1)},)
+            torch.onnx.export(
+                module,
+                (example,),
+                path,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                input_names=["x"],
+                dynamic_shapes=dynamic,
+            )
+
+
+def _network(path: Path, shapes: dict[str, list[int]]) -> Network | OpaqueOnnx:
+    return read_model(path, {"inputs": shapes} if shapes else None)
+
+
+def _read(path: Path, shapes: dict[str, list[int]]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        network = _network(path, shapes)
+    except NiwakiError as error:
+        return {"outcome": f"refused ({error})", "difference": 0.0}
+    seconds = time.perf_counter() - start
+    if isinstance(network, OpaqueOnnx):
+        stopped = network.stopped_by
+        return {"outcome": f"opaque ({stopped.operator} {stopped.node}: {stopped.why})", "difference": 0.0}
+    cost = cost_of(network)
+    size = f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e6:.1f} M MACs"
+    return {"outcome": f"lifted in {seconds:.1f} s ({size})", "difference": difference(path, network)}
+
+
+def difference(path: Path, network: Network) -> float:
+    """The largest, of an output's largest number (of SIGMOID_SCALE at least, for a sigmoid), at batches of one and
+    three, against the file in ONNX Runtime with its own rewriting of the graph; a file with a static batch is run sample
+    by sample."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    worst, scales = 0.0, least_scales(network.module)
+    for batch in (1, 3):
+        inputs = _inputs(network, batch)
+        with torch.no_grad():
+            outputs = as_tuple(network.module(*inputs))
+        step = network.provenance[0].get("static_batch", batch)
+        fed = list(zip(session.get_inputs(), inputs, strict=True))
+        parts = [
+            session.run(
+                None, {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), feed, strict=True)}
+            )
+            for feed in zip(*[value.split(step) for value in inputs], strict=True)
+        ]
+        for index, value in enumerate(outputs):
+            wanted = np.concatenate([part[index] for part in parts])
+            scale = max(float(np.abs(wanted).max()), scales[index])
+            worst = max(worst, float(np.abs(value.numpy() - wanted).max()) / scale)
+    return worst
+
+
+def _inputs(network: Network, batch: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(1000 + batch)
+    return tuple(
+        torch.randn((batch, *entry.shape), generator=generator)
+        if entry.dtype == "float32"
+        else torch.randint(0, 50, (batch, *entry.shape), generator=generator)
+        for entry in network.signature.inputs
+    )
+
+
+def _prune(path: Path, shapes: dict[str, list[int]]) -> dict[str, Any]:
+    network = _network(path, shapes)
+    assert isinstance(network, Network)
+    reporter = Reporter(io.StringIO())
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), "0-benchmark", reporter)
+        context = Context(None, network, torch.device("cpu"), 0, reporter, checkpoints)
+        spec = PruneStructured(macs_ratio=0.5, importance="magnitude", rounds=1, finetune=None)
+        try:
+            pruned = apply(network, spec, context).network
+            (written,) = export_network(pruned, ["onnx"], Path(folder))
+        except NiwakiError as error:
+            return {"times": 0.0, "said": f"refused ({error})"}
+    before, after = cost_of(network), cost_of(pruned)
+    share, error = after.parameters / before.parameters, written.max_relative_error
+    said = f"{share:.2f} of the parameters, the file differs by {error:.1e}"
+    return {"times": before.macs / after.macs, "said": said}
+
+
+if __name__ == "__main__":
+    main()
