@@ -153,8 +153,7 @@ def _read(path: Path, shapes: dict[str, list[int]]) -> dict[str, Any]:
 
 def difference(path: Path, network: Network) -> float:
     """The largest, of an output's largest number (of SIGMOID_SCALE at least, for a sigmoid), at batches of one and
-    three, against the file in ONNX Runtime with its own rewriting of the graph; a file with a static batch is run sample
-    by sample."""
+    three, against the file in ONNX Runtime with its own rewriting; a static batch is run sample by sample."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -166,10 +165,8 @@ def difference(path: Path, network: Network) -> float:
         step = network.provenance[0].get("static_batch", batch)
         fed = list(zip(session.get_inputs(), inputs, strict=True))
         parts = [
-            session.run(
-                None, {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), feed, strict=True)}
-            )
-            for feed in zip(*[value.split(step) for value in inputs], strict=True)
+            session.run(None, {entry.name: value[start : start + step].numpy() for entry, value in fed})
+            for start in range(0, batch, step)
         ]
         for index, value in enumerate(outputs):
             wanted = np.concatenate([part[index] for part in parts])
@@ -202,8 +199,8 @@ def _prune(path: Path, shapes: dict[str, list[int]]) -> dict[str, Any]:
         except NiwakiError as error:
             return {"times": 0.0, "said": f"refused ({error})"}
     before, after = cost_of(network), cost_of(pruned)
-    share, error = after.parameters / before.parameters, written.max_relative_error
-    said = f"{share:.2f} of the parameters, the file differs by {error:.1e}"
+    share, differs = after.parameters / before.parameters, written.max_relative_error
+    said = f"{share:.2f} of the parameters, the file differs by {differs:.1e}"
     return {"times": before.macs / after.macs, "said": said}
 
 
