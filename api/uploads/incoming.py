@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from fastapi import Request
@@ -14,6 +14,7 @@ from api.uploads.form import Form
 from store.objects import Objects, Stored
 
 FORM_BYTES = 1024**2  # what a form may add around its file
+Fields = dict[str, list[str]]
 
 
 class Received(NamedTuple):
@@ -22,16 +23,27 @@ class Received(NamedTuple):
 
 
 class Incoming:
-    """One request's upload. `chunks` raises before its end where anything is wrong, so that the store keeps nothing."""
+    """One request's upload. `chunks` raises before its end where anything is wrong, so that the store keeps nothing.
 
-    def __init__(self, request: Request, facts: DatasetFacts) -> None:
+    `read` puts a form's fields over what the query said, or raises RequestInvalid.
+    """
+
+    def __init__(
+        self, request: Request, facts: DatasetFacts, read: Callable[[DatasetFacts, Fields], DatasetFacts] = with_fields
+    ) -> None:
         self._request = request
+        self._read = read
         self.facts = facts
         content_type = request.headers.get("content-type", "")
         is_form = content_type.lower().startswith("multipart/form-data")
         self._form = Form(content_type) if is_form else None
         length = request.headers.get("content-length", "")
         self._length = int(length) if length.isdecimal() else None
+
+    @property
+    def fields(self) -> Fields:
+        """The form's fields that have come so far."""
+        return {} if self._form is None else self._form.fields
 
     async def receive(self, objects: Objects, limit: int) -> Received:
         allowed = limit + (FORM_BYTES if self._form else 0)
@@ -60,7 +72,7 @@ class Incoming:
         if self._form is not None:
             self._form.finish()
             named = {"filename": [self._form.filename]} if self._form.filename and not said else {}
-            self.facts = with_fields(self.facts, {**named, **self._form.fields})
+            self.facts = self._read(self.facts, {**named, **self._form.fields})
         elif said is None:
             options = parse_options_header(self._request.headers.get("content-disposition"))[1]
             if filename := options.get(b"filename", b"").decode("utf-8", "replace"):

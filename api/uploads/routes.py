@@ -47,12 +47,13 @@ class UploadQuery(PageQuery):
 
 async def _upload(service: Service, request: Request, kind: UploadKind, facts: DatasetFacts) -> Response:
     received = await Incoming(request, facts).receive(service.objects, service.settings.max_upload_bytes)
-    id_, body = await run_in_threadpool(_add, service, kind, received)
+    id_, body = await run_in_threadpool(add, service, kind, received)
     headers = {"Location": f"/v1/{kind}s/{id_}"}
     return answer(body, 201, headers, background=service.ring_later([upload_ring(kind, id_)]))
 
 
-def _add(service: Service, kind: UploadKind, received: Received) -> tuple[str, dict[str, Any]]:
+def add(service: Service, kind: UploadKind, received: Received) -> tuple[str, dict[str, Any]]:
+    """The new row's id, and the row as it is shown. Ring for it afterwards."""
     facts = received.facts
     filename = facts.filename or kind
     id_ = uploads.add(
