@@ -3,6 +3,7 @@ keys: what isn't there isn't shown."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -25,6 +26,7 @@ from store.tables import job
 router = APIRouter(include_in_schema=False)
 Json = dict[str, Any]
 LATEST = 10  # jobs
+SPLITS = ("train", "validation", "test", "calibration")
 UNFILTERED = 30  # as many layers are seen at a glance
 
 
@@ -49,7 +51,8 @@ def model_page(service: InService, id_: ModelId) -> Response:
 def dataset_page(service: InService, id_: DatasetId) -> Response:
     row = _find(service, "dataset", id_)
     found = row["inspection"] or {}
-    return page("dataset.html", **_common(service, "dataset", row), found=found, **_classes(found))
+    splits = sorted((found.get("splits") or {}).items(), key=lambda entry: _place(entry[0]))
+    return page("dataset.html", **_common(service, "dataset", row), found=found, splits=splits, **_classes(found))
 
 
 def _find(service: Service, kind: UploadKind, id_: str) -> Any:
@@ -102,17 +105,23 @@ def passages(message: str) -> list[tuple[bool, str]]:
 
 
 def _classes(found: Mapping[str, Any]) -> Json:
-    """Samples by class: one column for each array of labels, one row for each class; `most`: the largest count."""
-    columns: dict[str, Mapping[str, int]] = {
+    """Samples by class: a column for each split, or for each array of labels, and a row for each class."""
+    labels = found.get("labels") or {}
+    columns: dict[str, Mapping[str, int]] = labels.get("counts") or {
         name: facts["counts"] for name, facts in (found.get("arrays") or {}).items() if facts.get("counts")
     }
-    columns |= found.get("counts") or {}
-    names = list(dict.fromkeys(name for counts in columns.values() for name in counts))
-    most = {column: max(counts.values()) or 1 for column, counts in columns.items() if counts}
-    return {"columns": columns, "classes": _sorted(names), "most": most}
+    columns = {name: columns[name] for name in sorted(columns, key=_place)}
+    named = list(dict.fromkeys([*(labels.get("classes") or ()), *(name for each in columns.values() for name in each)]))
+    most = {column: max(counts.values(), default=0) or 1 for column, counts in columns.items()}
+    return {"columns": columns, "classes": _sorted(named), "most": most}
+
+
+def _place(name: str) -> int:
+    """Splits in the order in which they are used; others after them."""
+    return next((place for place, split in enumerate(SPLITS) if split in name), len(SPLITS))
 
 
 def _sorted(names: Sequence[str]) -> list[str]:
     """By number where all are numbers (as the keys of JSON they come as text), else as they came."""
-    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    numbers = all(re.fullmatch(r"-?[0-9]+", name) for name in names)
     return sorted(names, key=int) if numbers else list(names)
