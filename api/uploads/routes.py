@@ -116,7 +116,11 @@ async def upload_model(service: InService, request: Request, facts: Annotated[Mo
     summary="Upload a dataset",
 )
 async def upload_dataset(service: InService, request: Request, facts: Annotated[DatasetFacts, Query()]) -> Response:
-    """Arrays in a `.npz` or `.safetensors` file, named as the network's inputs, and `y` for labels."""
+    """Arrays in a `.npz` or `.safetensors` file, named as the network's inputs, and `y` for labels; or a zip of
+    images in class folders.
+
+    It is inspected at once: look at the row until its state is `ready` or `rejected`.
+    """
     return await _upload(service, request, "dataset", facts)
 
 

@@ -35,7 +35,11 @@ class Upload(BaseModel):
 
 
 class Dataset(Upload):
-    inspection: Json | None = Field(description="once ready: arrays by name with shape, type and range")
+    inspection: Json | None = Field(
+        description="once ready: `arrays` by name with shape, type and range, or `images` with their sizes and "
+        "channels; samples by split (`splits`); `labels` with task, classes and counts; up to eight `samples` as PNG "
+        "in base64; `warnings` {kind, message, where}: what looks wrong and is no fault"
+    )
 
 
 class Model(Upload):
