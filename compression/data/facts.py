@@ -14,6 +14,7 @@ Array = NDArray[np.generic]
 SHOWN_CLASSES = 1000
 PIECE = 1 << 22  # numbers
 DIGEST = 16  # bytes
+MOST_DIGESTS = 2_000_000
 
 
 class Moments:
@@ -83,7 +84,10 @@ def constant_columns(value: Array) -> int:
 
 
 def sample_digests(arrays: Mapping[str, Array]) -> list[bytes]:
-    """A hash of each sample: of the same row of all arrays, in the order of their names."""
+    """A hash of each sample: of the same row of all arrays, in the order of their names. None of more than
+    MOST_DIGESTS samples: those aren't looked through for repetitions."""
+    if min(len(value) for value in arrays.values()) > MOST_DIGESTS:
+        return []
     ordered = [np.ascontiguousarray(arrays[name]) for name in sorted(arrays)]
     found = []
     for index in range(min(len(value) for value in ordered)):

@@ -74,9 +74,10 @@ def _many(stored: Array) -> Tensor:
 
 
 def _targets(stored: Array) -> Tensor:
-    values = torch.from_numpy(stored.astype(np.float32))
+    with np.errstate(over="ignore"):
+        values = torch.from_numpy(stored.astype(np.float32))
     if not bool(torch.isfinite(values).all()):
-        raise DataError("the array holds NaN or infinite values", "y")
+        raise DataError("the array holds NaN, infinite values, or numbers too large for float32", "y")
     return values
 
 

@@ -43,7 +43,8 @@ def _placed(stored: Array, entry: Input, declared: Preprocess) -> Array:
 def normalised(value: Array, entry: Input, declared: Preprocess) -> Tensor:
     """(value × scale − mean) / std in float32. `value` has the network's shape; mean and std go along its channels:
     the axis of an image's channels, else the first axis of a sample."""
-    scaled = torch.from_numpy(value.astype(np.float32))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        scaled = torch.from_numpy(value.astype(np.float32))
     if not bool(torch.isfinite(scaled).all()):
         raise DataError("the array holds NaN, infinite values, or numbers too large for float32", entry.name)
     image = image_shape(entry.shape)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from compression.data import thumbnails
 from compression.data.concerns import (
@@ -35,12 +36,13 @@ from compression.data.labels import read_labels, task_of
 from compression.errors import DataError
 from compression.intake.arrays import read_arrays
 from compression.intake.images import ImageSet, is_image_set, read_image_set
-from compression.intake.picture import decode, stored_channels
+from compression.intake.picture import decode
 from compression.layout import LABELS, made_splits, place
 from compression.spec import DataSpec
 
 Array = NDArray[np.generic]
 Json = dict[str, Any]
+STRIP = 1 << 20  # pixels
 
 
 def inspect_data(path: Path) -> Json:
@@ -140,16 +142,19 @@ def _of_images(images: ImageSet) -> Json:
     formats: Counter[str] = Counter()
     sides: list[tuple[int, int]] = []
     digests: dict[str, list[bytes]] = {}
-    shown: set[tuple[str, int | None]] = set()
+    shown: set[int | None] = set()
     for sample, content, opened in images.pictures(images.samples):
         image = decode(opened, sample.name)
-        moments.add(np.asarray(image))
-        channels[str(stored_channels(opened))] += 1
         formats[opened.format or "?"] += 1
+        channels["1" if image.mode == "L" else "3"] += 1
+        if image is not opened:
+            opened.close()  # a large image isn't held twice
+        for strip in _strips(image):
+            moments.add(strip)
         sides.append((image.height, image.width))
         digests.setdefault(sample.split, []).append(hashlib.blake2b(content, digest_size=DIGEST).digest())
-        if sample.label is None or ("train", sample.label) not in shown:
-            shown.add((sample.split, sample.label))
+        if sample.split == "train" and not pictures.full and (sample.label is None or sample.label not in shown):
+            shown.add(sample.label)
             pictures.add(image, sample.split, None if sample.label is None else images.classes[sample.label])
     sizes = Counter(sample.split for sample in images.samples)
     facts = moments.as_dict()
@@ -182,6 +187,16 @@ def _of_images(images: ImageSet) -> Json:
         "samples": pictures.samples,
         "warnings": [concern.as_dict() for concern in concerns],
     }
+
+
+def _strips(image: Image.Image) -> Iterator[Array]:
+    """The pixels, some rows at a time: as an array, a large image would be in memory twice more."""
+    rows = max(1, STRIP // image.width)
+    if rows >= image.height:
+        yield np.asarray(image)
+        return
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def _class_counts(images: ImageSet) -> dict[str, dict[str, int]]:

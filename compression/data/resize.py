@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compression.errors import DataError
+from compression.intake.data_zip import MAX_BYTES
 from compression.intake.picture import MAX_PIXELS
 from compression.spec import Resize
 
@@ -49,6 +50,8 @@ def resize_arrays(values: Array, height: int, width: int, declared: Resize, wher
     dtype = np.dtype(np.uint8 if values.dtype == np.uint8 else np.float32)
     if values.shape[2] * values.shape[3] > MAX_PIXELS or 0 in values.shape[1:]:
         raise DataError(f"samples of shape {values.shape[1:]} are no images", where)
+    if math.prod((*values.shape[:2], height, width)) * dtype.itemsize > MAX_BYTES:
+        raise DataError(f"resized, the samples take more than {MAX_BYTES >> 30} GiB", where)
     out = np.empty((*values.shape[:2], height, width), dtype)
     for index in np.ndindex(*values.shape[:2]):
         plane = Image.fromarray(np.ascontiguousarray(values[index], dtype=dtype))

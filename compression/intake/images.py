@@ -21,6 +21,8 @@ from compression.layout import SPLITS
 
 MAX_IMAGES = 500_000
 MAX_TOTAL_PIXELS = 1 << 32
+SMALL_TOTAL = 1 << 28  # pixels; from here on they must be paid for in bytes
+PIXELS_A_BYTE = 1000  # of the whole archive: a photograph has about 5, a page of text about 100
 MAX_CLASSES = 10_000
 JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 JUNK_FOLDER = "__MACOSX"
@@ -54,15 +56,15 @@ class ImageSet:
 
     def pictures(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, bytes, Image.Image]]:
         """Each sample with its file's bytes (their checksum verified) and its image, opened and not yet decoded."""
-        pixels = 0
+        pixels, most = 0, min(MAX_TOTAL_PIXELS, max(SMALL_TOTAL, PIXELS_A_BYTE * self.path.stat().st_size))
         with open_zip(self.path, MAX_IMAGES) as (archive, _):
             for sample in samples:
                 with reading(sample.name):
                     content = archive.read(sample.member)
                 image = open_picture(content, sample.name)
                 pixels += image.width * image.height
-                if pixels > MAX_TOTAL_PIXELS:
-                    message = f"more than {MAX_TOTAL_PIXELS:,} pixels together: make the images smaller first"
+                if pixels > most:
+                    message = f"more than {most:,} pixels together, in a file of this size: make the images smaller"
                     raise DataError(message, sample.name, "data-unsafe")
                 yield sample, content, image
 

@@ -82,7 +82,8 @@ def decode(image: Image.Image, name: str, channels: int | None = None) -> Image.
         if channels is None:
             channels = stored_channels(image)
         turned = image if turn is None else image.transpose(turn)
-        return turned.convert("L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        return turned if turned.mode == mode else turned.convert(mode)
 
 
 def stored_channels(image: Image.Image) -> int:

@@ -26,7 +26,7 @@ def test_the_bounds_are_the_codes() -> None:
         f"{picture.MAX_FILE >> 20} MiB a file",
     ):
         assert bound in TEXT
-    assert images.MAX_TOTAL_PIXELS == 2**32
+    assert (images.MAX_TOTAL_PIXELS, images.SMALL_TOTAL, images.PIXELS_A_BYTE) == (2**32, 2**28, 1000)
     assert all(ending[1:].upper().replace("JPG", "JPEG") in TEXT.upper() for ending in picture.FORMATS)
 
 

@@ -57,6 +57,7 @@ def test_tasks(stored: Any, declared: str, task: str, shape: tuple[int, ...]) ->
         (MANY, "classification", "one axis"),
         (X, "classification", "integers, not float32"),
         (X * np.nan, "regression", "NaN"),
+        (X.astype(np.float64) * 1e300, "auto", "too large"),
     ],
 )
 def test_labels_that_are_not_what_was_declared(stored: Any, declared: str, message: str) -> None:

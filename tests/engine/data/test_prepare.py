@@ -61,6 +61,16 @@ def test_imagenets_256_and_224() -> None:
     assert np.array_equal(found, np.asarray(whole)[16:240, 58:282])
 
 
+def test_numbers_beyond_float32_are_refused() -> None:
+    with pytest.raises(DataError, match="too large for float32"):
+        prepare(np.full((2, 3), 1e200), Input("x", (3,)), Preprocess())
+
+
+def test_a_few_bytes_are_not_blown_up() -> None:
+    with pytest.raises(DataError, match="take more than 16 GiB"):
+        resize_arrays(np.zeros((200_000, 1, 1, 1), np.uint8), 4096, 4096, Resize(), "x")
+
+
 def test_a_ribbon_is_not_blown_up() -> None:
     with pytest.raises(DataError, match="too different"):
         resize_arrays(np.zeros((1, 1, 1, 60_000), np.uint8), 224, 224, Resize(crop="center"), "x")

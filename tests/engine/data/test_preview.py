@@ -158,11 +158,29 @@ def test_images_are_looked_at_whole(tmp_path: Path) -> None:
     assert "33 images" in describe(found)
 
 
+def test_a_large_image_is_looked_at_in_strips(tmp_path: Path) -> None:
+    large = pixels(7, 1300, 1100)
+    images = inspect_data(write_zip(tmp_path / "d.zip", {"1.png": encoded(large)}))["images"]
+    assert (images["mean"], images["std"]) == pytest.approx((large.mean(), large.std()))
+
+
 def test_class_folders_called_by_numbers(tmp_path: Path) -> None:
     ten = class_folders(tmp_path / "ten.zip", dict.fromkeys(map(str, range(11)), 1))
     assert ("class-order", "y") in kinds(inspect_data(ten))
     nine = class_folders(tmp_path / "nine.zip", dict.fromkeys(map(str, range(10)), 1))
     assert ("class-order", "y") not in kinds(inspect_data(nine))
+
+
+def test_pictures_are_one_of_each_class_in_training(tmp_path: Path) -> None:
+    members = {
+        f"{split}/{name}/{index}.png": encoded(pixels(index, 100, 8))
+        for split in ("test", "train", "val")
+        for name in ("a", "b")
+        for index in range(5)
+    }
+    samples = inspect_data(write_zip(tmp_path / "d.zip", members))["samples"]
+    assert [(sample["split"], sample["class"]) for sample in samples] == [("train", "a"), ("train", "b")]
+    assert opened(samples[0]).size == (4, 48)
 
 
 def test_pictures_are_bounded_together(tmp_path: Path) -> None:
