@@ -11,7 +11,8 @@ from onnx import AttributeProto, NodeProto, TensorProto
 
 from compression.intake.onnx.naming import module_path
 from compression.intake.onnx.tensors import TYPES, to_array
-from compression.intake.onnx.trace import CannotLift, Length, Trace, Value
+from compression.intake.onnx.trace import Trace
+from compression.intake.onnx.value import CannotLift, Length, Value
 
 Rule: TypeAlias = "Callable[[Call], Value | Sequence[Value]]"
 

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
-from compression.intake.onnx.trace import CannotLift, Trace, Value
+from compression.intake.onnx.trace import Trace
+from compression.intake.onnx.value import CannotLift, Value
 
+MOST_FACTORS = 8
+"""No activation has more; a chain of products is not followed to its end from each of its links."""
 Operand: TypeAlias = "fx.Node | float | int"
 
 
@@ -118,12 +121,13 @@ def squared(node: Any) -> fx.Node | None:
 
 
 def product(node: Any) -> tuple[float, list[fx.Node]]:
-    """The number and the other factors of a product, through products that nobody else uses."""
+    """The number and the other factors of a product, through products that nobody else uses, as far as MOST_FACTORS."""
     factor, found = 1.0, []
     waiting, first = [node], True
     while waiting:
         entry = waiting.pop()
-        inner = first or (isinstance(entry, fx.Node) and len(entry.users) == 1)
+        few = len(found) + len(waiting) < MOST_FACTORS
+        inner = first or (few and isinstance(entry, fx.Node) and len(entry.users) == 1)
         first = False
         if is_number(entry):
             factor *= float(entry)

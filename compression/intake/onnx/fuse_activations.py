@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from compression.intake.onnx.edit import Editor, is_call, is_number, operands, plus, product, squared
-from compression.intake.onnx.trace import Value
+from compression.intake.onnx.value import Value
 
 _aten = torch.ops.aten
 

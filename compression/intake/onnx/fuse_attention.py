@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import fx, nn
 
 from compression.intake.onnx.edit import Editor, is_call, is_number, operands, product
-from compression.intake.onnx.trace import Value
+from compression.intake.onnx.value import Value
 
 _aten = torch.ops.aten
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from compression.intake.onnx.edit import Editor, is_call, operands
-from compression.intake.onnx.trace import Value
+from compression.intake.onnx.value import Value
 
 _aten = torch.ops.aten
 _AXES_IN_SPACE = {nn.Conv1d: 1, nn.Conv2d: 2, nn.ConvTranspose2d: 2}

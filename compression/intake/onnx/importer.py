@@ -11,16 +11,26 @@ from onnx import GraphProto, ModelProto, NodeProto
 from torch import fx
 
 from compression.errors import IntakeError
-from compression.intake.onnx import rules_arithmetic, rules_layers, rules_reductions, rules_sequences, rules_shapes
+from compression.intake.onnx import (
+    rules_arithmetic,
+    rules_layers,
+    rules_reductions,
+    rules_resize,
+    rules_sequences,
+    rules_shapes,
+)
 from compression.intake.onnx.call import Call, Rule, attributes_of, tensor_of
 from compression.intake.onnx.signature import Declared
 from compression.intake.onnx.structure import node_name
-from compression.intake.onnx.trace import CannotLift, Trace, Value
+from compression.intake.onnx.trace import Trace
+from compression.intake.onnx.value import CannotLift, Value
+from compression.intake.shapes import RUN_ERRORS
 
 RULES: Mapping[str, Rule] = {
     **rules_arithmetic.RULES,
     **rules_layers.RULES,
     **rules_shapes.RULES,
+    **rules_resize.RULES,
     **rules_reductions.RULES,
     **rules_sequences.RULES,
 }
@@ -91,7 +101,7 @@ class _Import:
                 raise IntakeError(error.message, error.where or node_name(node), error.kind) from error
             except Stop:
                 raise
-            except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AssertionError) as error:
+            except RUN_ERRORS as error:
                 # Attributes of the wrong kind or count: the rules read them as the standard says they are.
                 raise Stop(
                     node.op_type[:100], node_name(node), f"its attributes don't fit: {str(error)[:200]}"

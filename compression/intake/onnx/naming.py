@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class Places:
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
+        self.counts: Counter[str] = Counter()  # by a path that was taken: the number that the next one gets
 
     def module(self, path: str, leaf: nn.Module) -> str:
         holder, name, whole = self._free(path)
@@ -71,7 +73,8 @@ class Places:
         while holder:
             inner = self.root.get_submodule(holder)
             outer, _, name = holder.rpartition(".")
-            if type(inner) is not nn.Module or any((inner._modules, inner._parameters, inner._buffers)):  # noqa: SLF001 - no public way to ask
+            held = [*inner.children(), *inner.parameters(), *inner.buffers()]
+            if type(inner) is not nn.Module or held:
                 return
             delattr(self.root.get_submodule(outer), name)
             holder = outer
@@ -88,9 +91,11 @@ class Places:
                 holder.add_module(name, nn.Module())
             holder = getattr(holder, name)
             placed.append(name)
-        name, count = _allowed(last), 1
+        name = _allowed(last)
+        wanted = ".".join([*placed, name])
         while hasattr(holder, name):
-            name, count = f"{_allowed(last)}_{count}", count + 1
+            self.counts[wanted] += 1
+            name = f"{_allowed(last)}_{self.counts[wanted]}"
         return holder, name, ".".join([*placed, name])
 
 

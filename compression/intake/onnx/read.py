@@ -25,6 +25,7 @@ from compression.intake.onnx.structure import check_model
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.wire import check_wire
 from compression.intake.onnx.work import check_work
+from compression.intake.shapes import shapes
 from compression.network import Network, Signature
 from compression.opaque import OpaqueOnnx
 
@@ -72,8 +73,22 @@ def lift(model: ModelProto, opset: int, data: bytes, chosen: Mapping[str, Sequen
     if declared.fixed_axes:
         source["fixed_axes"] = list(declared.fixed_axes)
     network = Network(_module(trace), Signature(network_inputs(declared), declared.outputs), provenance=(source,))
+    _try_shapes(network)
     compare(network, declared, data)
     return network
+
+
+def _try_shapes(network: Network) -> None:
+    """As a checkpoint of the network is tried when it is read again: what would be refused there is refused here."""
+    for batch in (1, 3):
+        try:
+            shapes(network.module, network.signature.inputs, batch)
+        except IntakeError as error:
+            if error.kind == "model-unsafe":
+                raise
+            raise Stop(
+                "", error.where, f"the lifted network does not run at a batch of {batch}: {error.message}"
+            ) from error
 
 
 def _fuse(trace: Trace) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from compression.intake.onnx.trace import CannotLift, Length, Trace, Value
+from compression.intake.onnx.trace import Trace
+from compression.intake.onnx.value import CannotLift, Length, Value
 
 Shape = Sequence[int]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from compression.intake.onnx.call import Call, Rule, dtype_of
-from compression.intake.onnx.trace import CannotLift, Value
+from compression.intake.onnx.value import CannotLift, Value
 
 _aten = torch.ops.aten
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from compression.intake.onnx.call import Call, Rule
-from compression.intake.onnx.trace import CannotLift, Value
+from compression.intake.onnx.value import CannotLift, Value
 
 _aten = torch.ops.aten
 _MOST_CHANNELS = 2**24

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from compression.intake.onnx.call import Call, Rule
-from compression.intake.onnx.trace import CannotLift, Trace, Value
+from compression.intake.onnx.trace import Trace
+from compression.intake.onnx.value import CannotLift, Value
 
 _aten = torch.ops.aten
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from compression.intake.onnx.call import Call, Rule
 from compression.intake.onnx.reshape import reshape_to
-from compression.intake.onnx.trace import CannotLift, Value
+from compression.intake.onnx.value import CannotLift, Value
 from compression.intake.shapes import MOST_STEPS
 
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}

@@ -14,6 +14,8 @@ from compression.network import Input
 
 DTYPES = frozenset({"float32", "int64", "int32", "bool"})
 """What a network's inputs may be made of."""
+MOST_VALUES = 64
+"""Inputs, or outputs, of a network."""
 Shape = tuple[int | None, ...]
 
 
@@ -81,6 +83,8 @@ def declare(model: ModelProto, chosen: Mapping[str, Sequence[int]]) -> Declared:
     entries = real_inputs(model)
     if not entries:
         raise Undeclared("it has no inputs", "graph")
+    if max(len(entries), len(model.graph.output)) > MOST_VALUES:
+        raise Undeclared(f"more than {MOST_VALUES} inputs or outputs", "graph")
     names = identifiers(entry.name for entry in entries)
     unknown = set(chosen) - set(names) - {entry.name for entry in entries}
     if unknown:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,76 +19,21 @@ from torch.func import functional_call
 
 from compression.errors import IntakeError
 from compression.intake.onnx.naming import Places
+from compression.intake.onnx.value import (
+    LARGEST_VALUE,
+    Argument,
+    CannotLift,
+    Length,
+    Value,
+    bound_elements,
+    values_in,
+    varies,
+)
 from compression.intake.shapes import RUN_ERRORS
 from compression.vocabulary import size, state
 
-LARGEST_VALUE = 2**28
-"""Elements of one value at the larger of the tried batches: 1 GB of float32."""
 MOST_FOLDED = 2**26
 """Elements computed while folding constants, in all."""
-
-Argument: TypeAlias = Any  # a Value, a Length, a number, a list or tuple of such
-
-
-class CannotLift(Exception):
-    """The operator is none that is lifted, or not in this form. `why` is for people."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-@dataclass(frozen=True)
-class Length:
-    """A whole number that may depend on the batch: its value at each tried batch."""
-
-    at: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor: `trials` holds it once per tried batch, as a meta tensor where `node` computes it, with its numbers
-    where it is known (`node` is None). `name` is the stored tensor it is, "" for what was computed."""
-
-    trials: tuple[Tensor, ...]
-    node: fx.Node | None = None
-    name: str = ""
-
-    @property
-    def known(self) -> bool:
-        return self.node is None
-
-    @property
-    def constant(self) -> bool:
-        """Whether it is known and doesn't depend on the batch."""
-        return self.node is None and all(trial is self.trials[0] for trial in self.trials)
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(tuple(trial.shape) for trial in self.trials)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """At the first tried batch."""
-        return tuple(self.trials[0].shape)
-
-    @property
-    def rank(self) -> int:
-        return self.trials[0].dim()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.trials[0].dtype
-
-    def length(self, axis: int) -> Length:
-        return Length(tuple(trial.shape[axis] for trial in self.trials))
-
-    def number(self) -> float | int | bool:
-        """The one number of a constant. CannotLift: it isn't one."""
-        if not self.constant or self.trials[0].numel() != 1:
-            raise CannotLift("a number that is computed from the input")
-        number: float | int | bool = self.trials[0].item()
-        return number
 
 
 class Trace:
@@ -150,7 +94,7 @@ class Trace:
 
     def call_many(self, function: Callable[..., Any], *args: Argument, **keywords: Argument) -> tuple[Value, ...]:
         """As `call`, of a function that may return several tensors."""
-        values = _values([*args, *keywords.values()])
+        values = values_in([*args, *keywords.values()])
         metas = [self._try(function, args, keywords, index, meta=True) for index in range(len(self.batches))]
         if all(value.known for value in values):
             return self._fold(function, args, keywords, metas, all(value.constant for value in values))
@@ -301,7 +245,7 @@ class Trace:
 
     def _noted(self, node: fx.Node, metas: Sequence[Tensor]) -> Value:
         for meta in metas:
-            _bound(meta)
+            bound_elements(meta)
         node.meta["trials"] = list(metas)
         return Value(tuple(metas), node)
 
@@ -316,7 +260,7 @@ class Trace:
         except RUN_ERRORS as error:
             raise CannotLift(f"it does not fit its inputs: {str(error)[:200]}") from error
         for part in result if isinstance(result, tuple | list) else (result,):
-            _bound(part)
+            bound_elements(part)
         return result
 
     def _resolved(self, entry: Argument, index: int, *, meta: bool) -> Any:
@@ -332,10 +276,11 @@ class Trace:
         self, function: Callable[..., Any], args: Argument, keywords: Any, metas: list[Any], constant: bool
     ) -> tuple[Value, ...]:
         parts = [meta if isinstance(meta, tuple | list) else (meta,) for meta in metas]
-        self.folded += sum(part.numel() for trial in parts for part in trial) * _work(function, args)
+        if function not in _VIEWS:
+            self.folded += sum(part.numel() for trial in parts for part in trial) * _work(function, args)
         if self.folded > MOST_FOLDED:
             raise IntakeError(f"constants of more than {MOST_FOLDED} elements to compute", kind="model-unsafe")
-        once = constant and not _lengths([*args, *keywords.values()])
+        once = constant and not varies([*args, *keywords.values()])
         results = [
             self._try(function, args, keywords, index, meta=False) for index in range(1 if once else len(self.batches))
         ]
@@ -349,39 +294,22 @@ class Trace:
 def _stored_name(part: Tensor, args: Argument) -> str:
     """The name of the stored tensor that `part` is a view of."""
     place = part.untyped_storage().data_ptr()
-    return next((v.name for v in _values(args) if v.known and v.trials[0].untyped_storage().data_ptr() == place), "")
+    return next((v.name for v in values_in(args) if v.known and v.trials[0].untyped_storage().data_ptr() == place), "")
 
 
 def _work(function: Callable[..., Any], args: Argument) -> int:
     """How much more than a copy each element of the result takes: products sum over an axis."""
-    shapes = [value.shape for value in _values(args)]
+    shapes = [value.shape for value in values_in(args)]
     return 1 + max((max(shape, default=1) for shape in shapes), default=1) // 64 if function in _PRODUCTS else 1
 
 
-_PRODUCTS = {torch.matmul, torch.ops.aten.einsum.default}
-
-
-def _bound(part: Tensor) -> None:
-    if part.numel() > LARGEST_VALUE:
-        raise IntakeError(f"a value of {part.numel()} elements: too large", kind="model-unsafe")
-
-
-def _values(entries: Sequence[Argument]) -> list[Value]:
-    found: list[Value] = []
-    for entry in entries:
-        if isinstance(entry, Value):
-            found.append(entry)
-        elif isinstance(entry, list | tuple):
-            found += _values(entry)
-    return found
-
-
-def _lengths(entries: Sequence[Argument]) -> bool:
-    """Whether a length that depends on the batch is among the arguments."""
-    return any(
-        len(set(entry.at)) > 1 if isinstance(entry, Length) else isinstance(entry, list | tuple) and _lengths(entry)
-        for entry in entries
-    )
+_aten = torch.ops.aten
+_PRODUCTS = {torch.matmul, _aten.einsum.default}
+_VIEWS = {
+    torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.unbind,
+    _aten.expand.default, _aten.select.int, _aten.slice.Tensor,
+}  # fmt: skip
+"""They copy nothing."""
 
 
 def _is_mask(tensor: Tensor) -> bool:
