@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from compression.pipeline import ModelFile
 
 MAX_SPEC_BYTES = 1 << 20
-INSPECT_SECONDS = 25  # of processor time
+INSPECT_SECONDS = 20  # of processor time
 INSPECT_BYTES_A_SECOND = 20_000_000  # more time for a larger file
 
 

@@ -16,7 +16,7 @@ from compression.errors import DataError
 from compression.intake.archive import ZIP_ERRORS, Zip
 
 MAX_BYTES = 16 << 30  # of all members, unpacked
-MAX_DIRECTORY = 24 << 20  # bytes: some 300,000 images
+MAX_DIRECTORY = 40 << 20  # bytes: 500,000 images with names of 37 letters
 MAX_NAME = 500
 SMALL = 256 << 20  # up to here the ratio doesn't matter
 MAX_RATIO = 200

@@ -85,7 +85,7 @@ def _directory(entries: int) -> bytes:
 
 
 CASES.add("a directory of 2,000,000 entries", "model.pt2", *MODEL_KINDS)(lambda _: _directory(2_000_000))
-CASES.add("pt2: a directory of 80,000 entries", "model.pt2", *MODEL_KINDS)(lambda _: _directory(80_000))
+CASES.add("pt2: a directory of 70,000 entries", "model.pt2", *MODEL_KINDS)(lambda _: _directory(70_000))
 
 
 @_model("pt2: deflated weights, 4 GiB in 4 MiB")
@@ -208,7 +208,7 @@ for _name, _bytes in list(ODD_NAMES.items())[:-1]:  # folders are common in a zi
 for _name, _mode in KINDS_OF_FILE.items():
     link = Entry(b"cat/link.png", b"/etc/passwd", attributes=(_mode | 0o777) << 16)
     _data(f"images: {_name}", "images.zip", lambda entry=link: _pictures(entry))
-_data("images: a directory of 450,000 entries", "images.zip", lambda: _directory(450_000))
+_data("images: a directory of 700,000 entries", "images.zip", lambda: _directory(700_000))
 _data("images: a member twice", "images.zip", lambda: _pictures(Entry(b"cat/0.png", png())))
 _data("images: an encrypted member", "images.zip", lambda: _pictures(Entry(b"cat/9.png", png(), flags=1)))
 _data("images: a wrong checksum", "images.zip", lambda: _pictures(Entry(b"cat/9.png", png(), crc=1)))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SECONDS = 30
-OWN_SECONDS = 6  # instead of the CLI's 25, so that what is built to take days doesn't keep the tests
+OWN_SECONDS = 6  # instead of the CLI's 20, so that what is built to take days doesn't keep the tests
 AT_ONCE = 2
 LONGEST_LINE = 4 << 20  # bytes; the worker takes no longer one
 
