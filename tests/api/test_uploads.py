@@ -71,6 +71,13 @@ def test_a_form_brings_the_same(api_everywhere: Running) -> None:
     assert blobs(api) == {f"blobs/{hashlib.sha256(WEIGHTS).hexdigest()}": len(WEIGHTS)}
 
 
+def test_lengths_for_the_free_axes_of_a_file_are_kept(api: Running) -> None:
+    said = {"inputs": {"x": [3, 48, 192]}}
+    answer = api.http.post("/v1/models", content=b"x", params={"filename": "m.onnx", "architecture": json.dumps(said)})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["architecture"] == said
+
+
 def test_a_form_may_name_its_fields_after_the_file(api: Running) -> None:
     boundary = "x" * 20
     parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="d.npz"\r\n\r\nbytes\r\n']
@@ -112,6 +119,8 @@ def truncated_form() -> dict[str, object]:
         ({"content": b"x", "params": {"architecture": "lenet5"}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"architecture": '{"architecture": "nosuch"}'}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"architecture": "[" * 9000}}, 422, "request-invalid"),
+        ({"content": b"x", "params": {"architecture": '{"inputs": {"x": [0]}}'}}, 422, "request-invalid"),
+        ({"content": b"x", "params": {"architecture": '{"inputs": [3]}'}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"colour": "red"}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"name": "a\x00b"}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"tag": "no spaces"}}, 422, "request-invalid"),
