@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class Filled:
     name: str = ""
     tags: str = ""
     architecture: str = ""
+    shapes: str = ""
     arguments: Field | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
@@ -54,6 +56,8 @@ def facts_of(facts: DatasetFacts, posted: Posted) -> DatasetFacts:
         arguments, faults = _arguments(chosen, posted)
         if not faults:
             said["architecture"] = [json.dumps({"architecture": chosen, "arguments": arguments})]
+    elif isinstance(facts, ModelFacts) and (text := _last(posted, "shapes")):
+        said["architecture"] = [json.dumps({"inputs": _shapes(text)})]
     try:
         facts = with_fields(facts, said)
     except RequestInvalid as problem:
@@ -78,7 +82,8 @@ def filled(kind: UploadKind, posted: Posted, problem: Problem | None = None) -> 
     if architecture in ARCHITECTURES:
         schema = ARCHITECTURES[architecture].arguments.model_json_schema()
         arguments = field_of(schema, read(schema, posted, ARGUMENTS).document, ARGUMENTS, faults=inside)
-    return Filled(kind, _last(posted, "name"), _last(posted, "tags"), architecture, arguments, own, query)
+    typed = {name: _last(posted, name) for name in ("name", "tags", "shapes")}
+    return Filled(kind, **typed, architecture=architecture, arguments=arguments, faults=own, query=query)
 
 
 def _last(posted: Posted, name: str) -> str:
@@ -102,9 +107,23 @@ def _arguments(chosen: str, posted: Posted) -> tuple[dict[str, Any], list[Fault]
         ]
 
 
+def _shapes(text: str) -> dict[str, list[int]]:
+    """ "image: 3 × 48 × 192; mask: 7" → each input's lengths by its name."""
+    found = {}
+    for entry in filter(str.strip, text.split(";")):
+        name, _, lengths = entry.rpartition(":")
+        if not name.strip() or not re.fullmatch(r"\s*[0-9]{1,10}(?:[\sx×*,]+[0-9]{1,10})*\s*", lengths):
+            wrong = f"“{entry.strip()[:50]}” is no input with its lengths: write image: 3 × 48 × 192"
+            raise RequestInvalid(wrong, [fault("/shapes", wrong, "form")])
+        found[name.strip()] = [int(part) for part in re.findall(r"[0-9]+", lengths)]
+    return found
+
+
 def _of_page(entry: Fault, tags: Sequence[str]) -> Fault:
-    """A fault of the API's fields, as one of the page's: all tags are in one."""
+    """A fault of the API's fields, as one of the page's: all tags are in one, lengths have a field of their own."""
     name, *place = entry["pointer"].split("/")[1:]
+    if name == "architecture":
+        return fault("/shapes", entry["detail"].removeprefix("Value error, "), "form")
     if name != "tag":
         return entry
     if not place:

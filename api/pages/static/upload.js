@@ -4,7 +4,7 @@
 const list = document.querySelector("#sending .files");
 const said = document.getElementById("sent");
 const waiting = [];
-const sent = []; // {kind, id, name}
+const sent = []; // {kind, id, refused}
 let entries = 0;
 let busy = false;
 
@@ -147,7 +147,8 @@ function arrived(upload, row) {
   const look = upload.entry.querySelector(".look");
   look.href = `/${upload.kind}s/${row.id}`;
   look.hidden = false;
-  sent.push({ kind: upload.kind, id: row.id });
+  upload.sent = { kind: upload.kind, id: row.id, refused: false };
+  sent.push(upload.sent);
   finish(upload, "uploaded");
   follow(upload, `/v1/${upload.kind}s/${row.id}`);
 }
@@ -159,6 +160,8 @@ async function follow(upload, address) {
     mark(upload, state, state);
     if (state !== "inspecting") {
       said.textContent = `${upload.file.name}: ${state}`;
+      upload.sent.refused = state === "rejected";
+      offer();
       return;
     }
   } catch {
@@ -176,8 +179,14 @@ async function work() {
     location.assign(`/${sent[0].kind}s/${sent[0].id}`);
     return;
   }
-  const model = sent.findLast((row) => row.kind === "model");
-  const data = sent.findLast((row) => row.kind === "dataset");
+  offer();
+}
+
+/** Leads to a job with what was sent last, once nothing waits any more. */
+function offer() {
+  const last = (kind) => sent.findLast((row) => row.kind === kind && !row.refused);
+  const model = busy ? undefined : last("model");
+  const data = last("dataset");
   const next = document.querySelector("#sending .next");
   next.hidden = !model;
   if (model) next.querySelector("a").href = `/jobs/new?model=${model.id}${data ? `&dataset=${data.id}` : ""}`;

@@ -119,7 +119,20 @@ def test_an_architecture_that_cannot_be_is_told_at_its_fields(api: Running) -> N
     assert "patch must divide height and width" in answer.text
     answer = api.http.post("/upload/model", data={"architecture": "no<such>"}, files={"file": ("w", b"x")})
     assert 'href="#model-architecture"' in answer.text
+    answer = api.http.post("/upload/model", data={"shapes": "x 3 48"}, files={"file": ("w", b"x")})
+    assert 'href="#model-shapes"' in answer.text
+    answer = api.http.post("/upload/model", data={"shapes": "x: 3 × 0"}, files={"file": ("w", b"x")})
+    assert "a list of up to 8 positive lengths" in answer.text
     assert api.http.get("/v1/models").json()["items"] == []
+
+
+def test_an_onnx_file_gets_the_lengths_that_it_leaves_free(api: Running, plain: Page) -> None:
+    plain.goto("/upload")
+    plain.get_by_label("Model file").set_input_files({**WEIGHTS, "name": "net.onnx"})
+    plain.get_by_text("leaves lengths free").click()
+    plain.get_by_label("Lengths of the inputs").fill("image: 3 × 48 x 192; mask:7")
+    plain.get_by_role("button", name="Upload the model").click()
+    assert only(api, "model")["architecture"] == {"inputs": {"image": [3, 48, 192], "mask": [7]}}
 
 
 def test_one_file_is_sent_raw_and_its_page_follows(api: Running, site: Page) -> None:
@@ -160,8 +173,11 @@ def test_files_go_one_after_the_other_and_lead_to_a_job(api: Running, site: Page
     expect(site.locator("#sending").get_by_role("link", name="Compose a job")).to_have_attribute(
         "href", f"/jobs/new?model={last}&dataset={data['id']}"
     )
-    api.inspect(last)
-    expect(files.nth(1).locator(".state")).to_have_text("ready")
+    api.inspect(last, problem={"kind": "model-unsafe", "message": "no", "where": ""})
+    expect(files.nth(1).locator(".state")).to_have_text("rejected")
+    expect(site.locator("#sending").get_by_role("link", name="Compose a job")).to_have_attribute(
+        "href", f"/jobs/new?model={models['a.pt2']['id']}&dataset={data['id']}"
+    )
     accessible(site)
     picture(site, "upload-sent")
 
@@ -196,10 +212,16 @@ def test_an_upload_is_canceled_and_leaves_nothing(api: Running, site: Page) -> N
     expect(files.nth(0).locator(".rate")).to_have_text(re.compile(r"B of 5.00 MB, \d.*B/s, \d+ s left"))
     accessible(site)
     picture(site, "upload-sending")
+    assert len(list(api.objects.incoming.iterdir())) == 1
     files.nth(1).get_by_role("button", name="Cancel").click()
     expect(files.locator(".state")).to_have_text(["uploading", "canceled"])
     files.nth(0).get_by_role("button", name="Cancel").click()
     expect(files.locator(".state")).to_have_text(["canceled", "canceled"])
+    for _ in range(200):  # until the service has heard of it: only then the line gets fast
+        if not list(api.objects.incoming.iterdir()):
+            break
+        site.wait_for_timeout(50)
+    assert list(api.objects.incoming.iterdir()) == []
     line.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     site.get_by_label("Model file").set_input_files([{**WEIGHTS, "name": "c.pt2"}, {**WEIGHTS, "name": "d.pt2"}])
     site.get_by_role("button", name="Upload the model").click()
