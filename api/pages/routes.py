@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from api.pages import compare, deletion, home, lists, static_files, uploads, watch
+from api.pages import compare, deletion, home, lists, static_files, upload, uploads, watch
 
 ROUTERS = (
     home.router,
     lists.router,
     deletion.router,
+    upload.router,
     uploads.router,
     watch.router,
     compare.router,
