@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +50,3 @@ class Cases(list[Case]):
             return build
 
         return adding
-
-    def add_each(self, made: Iterable[tuple[str, Build]], filename: str, *kinds: str, kind: Kind = "model") -> None:
-        for name, build in made:
-            self.add(name, filename, *kinds, kind=kind)(build)
