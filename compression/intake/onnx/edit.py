@@ -122,7 +122,8 @@ def squared(node: Any) -> fx.Node | None:
 
 def product(node: Any) -> tuple[float, list[fx.Node]]:
     """The number and the other factors of a product, through products that nobody else uses, as far as MOST_FACTORS."""
-    factor, found = 1.0, []
+    factor = 1.0
+    found: list[fx.Node] = []
     waiting, first = [node], True
     while waiting:
         entry = waiting.pop()

@@ -1,11 +1,15 @@
 """What isn't read, with the kind of the refusal and the thing at fault; nothing large is allocated on the way."""
 
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from compression.errors import IntakeError, SpecError
+from compression.errors import IntakeError, Refusal, SpecError
 from compression.intake.model import read_model
 from compression.intake.onnx.wire import MOST_FIELDS
 from tests.engine.intake.onnx.graphs import model, tensor, weights, write
@@ -252,6 +256,19 @@ def test_a_file_that_is_cut_short_is_refused_at_every_length(tmp_path):
     for length in range(3, len(whole), 7):
         with pytest.raises(IntakeError):
             read_model(write(whole[:length], tmp_path / "model.onnx"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
+    st.sampled_from(["squeeze-excite", "vit", "lstm"]),
+)
+def test_a_changed_file_is_read_or_refused(exported, tmp_path, changes, name):
+    data = bytearray(exported(name, 17).read_bytes())
+    for place, value in changes:
+        data[3 + place % min(len(data) - 3, 6000)] = value
+    with contextlib.suppress(Refusal):
+        read_model(write(bytes(data), tmp_path / "model.onnx"))
 
 
 @pytest.mark.parametrize(
