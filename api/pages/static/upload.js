@@ -56,8 +56,8 @@ function tell(form, text) {
   const place = document.getElementById(`${input.id}-fault`);
   place.textContent = text;
   place.hidden = !text;
-  input.toggleAttribute("aria-invalid", Boolean(text));
   if (text) input.setAttribute("aria-invalid", "true");
+  else input.removeAttribute("aria-invalid");
   input.setAttribute("aria-describedby", `${text ? `${input.id}-fault ` : ""}${input.id}-help`);
 }
 
