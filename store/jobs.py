@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import now
@@ -14,7 +14,7 @@ from store.database import Database
 from store.identity import new_id
 from store.objects import Objects
 from store.states import FINISHED, JobState
-from store.tables import DEFAULT_WORKSPACE, artifact, dataset, event, job, model, step
+from store.tables import DEFAULT_WORKSPACE, artifact, dataset, event, job, job_model, model, step
 from store.uploads import InUse
 
 Json = dict[str, Any]
@@ -22,7 +22,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a submission says; `steps`: (method, config) in order. `device`: auto, cpu or gpu."""
+    """What a submission says; `steps`: (method, config) in order. `device`: auto, cpu or gpu. `other_models`: ids of
+    the models and artifacts that the steps name."""
 
     model_id: str
     dataset_id: str | None
@@ -35,6 +36,7 @@ class NewJob:
     idempotency_key: str | None = None
     retry_of: str | None = None
     parent_id: str | None = None
+    other_models: Sequence[str] = ()
     workspace: str = field(default=DEFAULT_WORKSPACE)
 
 
@@ -84,10 +86,14 @@ def submit(database: Database, new: NewJob) -> Submitted:
                 )
             ).one()
             return Submitted(before.id, created=False, spec=before.spec)
-        _hold(connection, artifact if new.model_id.startswith("art_") else model, new.model_id)
+        others = sorted(set(new.other_models) - {new.model_id})
+        for needed in (new.model_id, *others):
+            _hold(connection, artifact if needed.startswith("art_") else model, needed)
         if new.dataset_id is not None:
             _hold(connection, dataset, new.dataset_id)
         common = {"job_id": id_, "workspace_id": new.workspace}
+        if others:
+            connection.execute(job_model.insert(), [{**common, "model_id": needed} for needed in others])
         if new.steps:
             connection.execute(
                 step.insert(),
@@ -109,6 +115,7 @@ def _hold(connection: Connection, table: Table, id_: str) -> None:
 
 _FIND = select(job).where(job.c.id == bindparam("id"), job.c.workspace_id == bindparam("workspace"))
 _STEPS = select(step).where(step.c.job_id == bindparam("id")).order_by(step.c.index)
+_MODELS = select(job_model.c.model_id).where(job_model.c.job_id == bindparam("id")).order_by(job_model.c.model_id)
 _ARTIFACTS = select(artifact).where(artifact.c.job_id == bindparam("id")).order_by(artifact.c.name)
 _ARTIFACT = select(artifact).where(artifact.c.id == bindparam("id"), artifact.c.workspace_id == bindparam("workspace"))
 _EVENTS = (
@@ -129,6 +136,12 @@ def steps(database: Database, id_: str) -> Sequence[RowMapping]:
     """The job's steps in order."""
     with database.read() as connection:
         return connection.execute(_STEPS, {"id": id_}).mappings().all()
+
+
+def other_models(database: Database, id_: str) -> Sequence[str]:
+    """Ids of the models and artifacts that the job's steps name beside its own model."""
+    with database.read() as connection:
+        return connection.execute(_MODELS, {"id": id_}).scalars().all()
 
 
 def artifacts(database: Database, id_: str) -> Sequence[RowMapping]:
@@ -211,7 +224,12 @@ def remove(database: Database, objects: Objects, id_: str, workspace: str = DEFA
         connection.execute(select(artifact.c.id).where(artifact.c.job_id == id_).with_for_update())
         user = job.alias()
         given = exists().where(artifact.c.job_id == id_, artifact.c.id == user.c.model_id)
-        blocked = connection.execute(select(user.c.id).where(given, user.c.state.not_in(FINISHED)).limit(1)).scalar()
+        named = exists().where(
+            artifact.c.job_id == id_, artifact.c.id == job_model.c.model_id, job_model.c.job_id == user.c.id
+        )
+        blocked = connection.execute(
+            select(user.c.id).where(or_(given, named), user.c.state.not_in(FINISHED)).limit(1)
+        ).scalar()
         if blocked is not None:
             raise InUse(blocked)
         connection.execute(delete(job).where(*mine))

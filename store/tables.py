@@ -142,6 +142,16 @@ job = Table(
     _open_rows("ix_job_running", "lease_until", "state = 'running'"),
 )
 
+# Models and artifacts that a job's steps name beside its own model: teachers, a student.
+job_model = Table(
+    "job_model",
+    metadata,
+    Column("job_id", Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("model_id", Id, primary_key=True),
+    _workspace(),
+    Index(None, "model_id"),
+)
+
 step = Table(
     "step",
     metadata,

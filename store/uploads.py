@@ -14,7 +14,7 @@ from store.identity import new_id
 from store.leases import UPLOADS, UploadKind
 from store.objects import Objects, Stored
 from store.states import FINISHED
-from store.tables import DEFAULT_WORKSPACE, blob, job
+from store.tables import DEFAULT_WORKSPACE, blob, job, job_model
 
 Json = dict[str, Any]
 
@@ -110,8 +110,11 @@ def remove(
     with database.write() as connection:
         # Locked first: a job that is just being submitted holds it, and is seen below once it is committed.
         connection.execute(select(table.c.id).where(table.c.id == id_).with_for_update())
-        needed = job.c.model_id if kind == "model" else job.c.dataset_id
-        user = connection.execute(select(job.c.id).where(needed == id_, job.c.state.not_in(FINISHED)).limit(1)).scalar()
+        needed = job.c.dataset_id == id_
+        if kind == "model":
+            named = exists().where(job_model.c.job_id == job.c.id, job_model.c.model_id == id_)
+            needed = or_(job.c.model_id == id_, named)
+        user = connection.execute(select(job.c.id).where(needed, job.c.state.not_in(FINISHED)).limit(1)).scalar()
         if user is not None:
             raise InUse(user)
         sha256 = connection.execute(

@@ -39,6 +39,30 @@ def data_faults(spec: JobSpec, model: Json, data: Json) -> list[Fault]:
     return faults + list(_label_faults(spec.data, model, data))
 
 
+def model_fault(model: Json, other: Json) -> str | None:
+    """Why another model (a teacher, a student) can't stand beside the job's: it must take the same inputs, told apart
+    by name where both have the same names and else by their order, and where each has one output, give the same. A
+    free length (None) takes any."""
+    own, its = ({entry["name"]: entry for entry in side["inputs"]} for side in (model, other))
+    if len(own) != len(its):
+        return f"it has {len(its)} inputs, the job's model has {len(own)}"
+    for mine, theirs in zip(own.values(), its.values(), strict=True):
+        given = its[mine["name"]] if own.keys() == its.keys() else theirs
+        if given["dtype"] != mine["dtype"] or not _alike(given["shape"], mine["shape"]):
+            described = f"{given['name']} {given['dtype']} {given['shape']}"
+            return f"it takes {described}, the job's model {mine['name']} {mine['dtype']} {mine['shape']}"
+    outputs = [side.get("output_shapes", []) for side in (model, other)]
+    if all(len(shapes) == 1 for shapes in outputs) and not _alike(outputs[1][0], outputs[0][0]):
+        return f"its output is {outputs[1][0]}, that of the job's model {outputs[0][0]}"
+    return None
+
+
+def _alike(shape: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(
+        length is None or other is None or length == other for length, other in zip(shape, wanted, strict=True)
+    )
+
+
 def _array_faults(spec: JobSpec, shapes: Mapping[str, Any], arrays: Json) -> list[Fault]:
     """Arrays that are missing, of no input, of another shape than their input's, or with NaN in them."""
     faults = []

@@ -81,6 +81,7 @@ def queue_order(service: Service, order: Order, *, key: str | None = None, retry
         spec=spec,
         steps=[(step["method"], step) for step in spec["steps"]],
         max_attempts=service.settings.max_attempts,
+        other_models=order.other_models,
         device=order.spec.device,
         name=order.spec.name,
         tags=order.spec.tags,

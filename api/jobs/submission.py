@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from sqlalchemy import RowMapping
 
 from api import problems
-from api.jobs.fit import data_faults
+from api.jobs.fit import data_faults, model_fault
 from api.problems import Fault, fault, pointer
 from compression.errors import SpecError
+from compression.model_ids import referenced_models
 from compression.registry import StepSpec
 from compression.selector import LayerSelector
 from compression.spec import JobSpec, field_errors, require_data
@@ -34,10 +35,12 @@ _PROBLEMS: dict[UploadKind, tuple[type[problems.Problem], type[problems.Problem]
 
 @dataclass(frozen=True)
 class Order:
-    """A job that can be run. `inspection` of its model is None for an artifact that came without one."""
+    """A job that can be run. `inspection` of its model is None for an artifact that came without one. `other_models`:
+    ids that its steps name."""
 
     spec: JobSpec
     inspection: Json | None
+    other_models: Sequence[str] = ()
 
     @property
     def stored_spec(self) -> Json:
@@ -58,7 +61,22 @@ def check(database: Database, value: Any) -> Order:
         _refuse(problems.JobInvalid, faults)
     if data is None:
         _require_data(spec)
-    return Order(spec, inspection)
+    return Order(spec, inspection, _other_models(database, spec, inspection))
+
+
+def _other_models(database: Database, spec: JobSpec, inspection: Json | None) -> list[str]:
+    """Ids of the models that the steps name. Raises what `model_inspection` does, at the field that names one, and
+    JobInvalid for one that doesn't fit beside the job's own model."""
+    named = referenced_models(spec)
+    found = {place: model_inspection(database, id_, place) for place, id_ in named.items()}
+    if inspection is not None:
+        faults = [
+            fault(place, f"{named[place]}: {reason}")
+            for place, other in found.items()
+            if other is not None and (reason := model_fault(inspection, other)) is not None
+        ]
+        _refuse(problems.JobInvalid, faults)
+    return list(named.values())
 
 
 def _refuse(kind: type[problems.Problem], faults: list[Fault]) -> None:
@@ -105,37 +123,40 @@ def _control_character(value: Any, path: tuple[str | int, ...] = ()) -> str | No
     return next((place for place in found if place is not None), None)
 
 
-def model_inspection(database: Database, id_: str | None) -> Json | None:
-    """What is known of a job's model, if anything. Raises JobInvalid, ModelNotReady or ModelRejected."""
+def model_inspection(database: Database, id_: str | None, at: str = "/model") -> Json | None:
+    """What is known of a job's model, if anything; `at` is the field that names it. Raises JobInvalid, ModelNotReady or
+    ModelRejected."""
     if id_ is None:
-        raise _invalid("/model", "a job needs the id of a model or of an artifact")
+        raise _invalid(at, "a job needs the id of a model or of an artifact")
     if id_.startswith("art_"):
-        return _artifact(database, id_)
-    return upload_inspection(database, "model", id_)
+        return _artifact(database, id_, at)
+    return upload_inspection(database, "model", id_, at)
 
 
-def _artifact(database: Database, id_: str) -> Json | None:
+def _artifact(database: Database, id_: str, at: str) -> Json | None:
     row = jobs.find_artifact(database, id_)
     if row is None:
-        raise _invalid("/model", f"no artifact has the id {id_}")
+        raise _invalid(at, f"no artifact has the id {id_}")
     kind = PurePath(row["name"]).suffix
     if kind not in READABLE:
         read = " or ".join(sorted(READABLE))
-        raise _invalid("/model", f"{row['name']} can't be a job's model: take the {read} file of the same job")
+        raise _invalid(at, f"{row['name']} can't be a job's model: take the {read} file of the same job")
     inspection: Json | None = row["inspection"]
     return inspection
 
 
-def upload_inspection(database: Database, kind: UploadKind, id_: str) -> Json:
-    """What the inspection of a model or a dataset found; the problem names the field that holds its id."""
+def upload_inspection(database: Database, kind: UploadKind, id_: str, at: str | None = None) -> Json:
+    """What the inspection of a model or a dataset found; the problem names the field that holds its id (`at`; none: the
+    job's own)."""
+    at = at or f"/{kind}"
     not_ready, rejected = _PROBLEMS[kind]
     row = uploads.find(database, kind, id_)
     if row is None:
-        raise _invalid(f"/{kind}", f"no {kind} has the id {id_}")
+        raise _invalid(at, f"no {kind} has the id {id_}")
     if row["state"] == "inspecting":
         raise not_ready(f"{id_} is being inspected: try again", headers=SOON)
     if row["state"] == "rejected":
-        raise rejected(_reason(row), [fault(f"/{kind}", _reason(row))])
+        raise rejected(_reason(row), [fault(at, _reason(row))])
     inspection: Json = row["inspection"]
     return inspection
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import httpx
 import pytest
 
 from store import outcomes
@@ -122,6 +123,39 @@ def test_a_method_that_cant_run_is_refused_with_what_is_in_its_way(api: Running)
     (error,) = answer.json()["errors"]
     assert error["pointer"] == "/steps/1/method"
     assert "a custom loop (at rnn.cell)" in error["detail"]
+
+
+def test_other_models_are_checked_where_they_are_named_and_held(api: Running) -> None:
+    def submit(step: Json, **more: Any) -> httpx.Response:
+        steps = [*STEPS, {"method": "distill", **step}]
+        return api.http.post("/v1/jobs", json={"model": model, "dataset": data, "steps": steps, **more})
+
+    model, data = api.model(), api.dataset(IMAGES)
+    wide = deepcopy(api.inspection)
+    wide["inputs"][0]["shape"] = [3, 28, 28]
+    other = deepcopy(api.inspection)
+    other["output_shapes"] = [[7]]
+    waiting = api.upload()["id"]
+    for id_, status in (
+        ("mdl_00000000000000000000000000", 422),
+        ("/etc/passwd", 422),
+        (api.model(wide), 422),
+        (api.model(other), 422),
+        (waiting, 409),
+    ):
+        answer = submit({"teachers": [{}, {"model": id_}]})
+        assert answer.status_code == status, answer.text
+        if status == 422:
+            assert [entry["pointer"] for entry in answer.json()["errors"]] == ["/steps/1/teachers/1/model"]
+            student = submit({"student": {"kind": "model", "model": id_}}).json()
+            assert [entry["pointer"] for entry in student["errors"]] == ["/steps/1/student/model"]
+    teacher = api.model()
+    answer = submit({"teachers": [{"model": teacher}, {"model": model}]})
+    assert answer.status_code == 202, answer.text
+    held = api.http.delete(f"/v1/models/{teacher}")
+    assert (held.status_code, answer.json()["id"] in held.text) == (409, True)
+    api.http.post(f"/v1/jobs/{answer.json()['id']}/cancel")
+    assert api.http.delete(f"/v1/models/{teacher}").status_code == 204
 
 
 def test_uploads_must_be_ready(api: Running) -> None:

@@ -113,6 +113,11 @@ def test_a_finished_job_is_deleted_with_all_it_made(database: Database, tmp_path
     with pytest.raises(InUse, match=user):
         jobs.remove(database, objects, id_)
     jobs.request_cancel(database, user)
+    taught = queue(database, other_models=[artifact["id"], "mdl_X", "mdl_X"])
+    assert jobs.other_models(database, taught) == [artifact["id"]]  # its own model is no other
+    with pytest.raises(InUse, match=taught):
+        jobs.remove(database, objects, id_)
+    jobs.request_cancel(database, taught)
 
     assert jobs.remove(database, objects, id_, workspace="other") is False
     assert jobs.remove(database, objects, id_) is True
@@ -128,6 +133,7 @@ def test_what_is_gone_is_given_to_no_job(database: Database) -> None:
         jobs.NewJob("mdl_Y", None, {}, [], 3),
         jobs.NewJob("art_Y", None, {}, [], 3),
         jobs.NewJob("mdl_X", "dst_Y", {}, [], 3),
+        jobs.NewJob("mdl_X", None, {}, [], 3, other_models=["mdl_Y"]),
     ):
         with pytest.raises(jobs.Gone, match="_Y"):
             jobs.submit(database, new)

@@ -113,3 +113,12 @@ def test_what_a_job_needs_is_not_deleted(database: Database, folder: Objects) ->
     succeed(database, lease, [], {})
     assert uploads.remove(database, folder, "model", model)
     assert jobs.find(database, id_) is not None
+
+
+def test_a_model_that_a_step_names_is_not_deleted(database: Database, folder: Objects) -> None:
+    teacher = uploads.add(database, folder, "model", store(folder, b"abc"), name="m", filename="f")
+    id_ = queue(database, other_models=[teacher])
+    with pytest.raises(InUse, match=id_):
+        uploads.remove(database, folder, "model", teacher)
+    jobs.request_cancel(database, id_)
+    assert uploads.remove(database, folder, "model", teacher)
