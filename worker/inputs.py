@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ def fetch(worker: Worker, id_: str, workspace: str, folder: Path) -> Input:
             raise InputGone(f"the bytes of {id_} in the object store are damaged: they have another SHA-256")
     path.chmod(0o444)
     return Input(path, architecture)
+
+
+def fetch_others(worker: Worker, ids: Iterable[str], workspace: str, folder: Path, between: Callable[[], None]) -> None:
+    """The models that the job's steps name, and `models.json`, which tells the engine where each lies. `between` is
+    called after each file: it may raise to stop."""
+    listed = {}
+    for id_ in ids:
+        found = fetch(worker, id_, workspace, folder)
+        listed[id_] = {"path": str(found.path), "architecture": found.architecture}
+        between()
+    folder.joinpath("models.json").write_text(json.dumps(listed))
 
 
 def _file_name(name: str) -> str:

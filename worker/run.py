@@ -117,6 +117,9 @@ class _Attempt:
         if self.row.dataset_id is not None:
             self.data = inputs.fetch(self.worker, self.row.dataset_id, workspace, place)
         heartbeat.check()
+        self.others = list(jobs.other_models(self.worker.database, self.lease.id))
+        if self.others:
+            inputs.fetch_others(self.worker, self.others, workspace, place, heartbeat.check)
         place.joinpath("spec.json").write_text(json.dumps(self.row.spec))
         found = checkpoints.restore(self.worker.objects, self.lease.id, self.folder / "out")
         log.info("%s: %d checkpoints of earlier attempts", self.lease.id, len(found))
@@ -130,6 +133,8 @@ class _Attempt:
             command += ["--data", str(self.data.path)]
         if self.model.architecture is not None:
             command += ["--architecture", json.dumps(self.model.architecture)]
+        if self.others:
+            command += ["--models", str(place / "inputs/models.json")]
         device = "cpu" if settings.device == "cpu" else "cuda"  # it sees one GPU
         command += ["--out", str(place / "out"), "--device", device, "--threads", str(settings.threads)]
         return [*command, "--json", "--watch-stdin"]

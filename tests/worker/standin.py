@@ -106,6 +106,11 @@ def engine() -> None:  # noqa: C901 - a list of acts
     say("measuring")
     report = {"data": Path(options["--data"]).read_text() if "--data" in options else None}
     report |= {"architecture": json.loads(options["--architecture"])} if "--architecture" in options else {}
+    if "--models" in options:
+        listed = json.loads(Path(options["--models"]).read_text())
+        report["models"] = {
+            id_: [Path(entry["path"]).read_text(), entry["architecture"]] for id_, entry in listed.items()
+        }
     if "deliver a link" in spec["play"]:
         (artifacts / "passwords").symlink_to("/etc/passwd")
     if "deliver a folder" in spec["play"]:
