@@ -23,6 +23,7 @@ from worker.files import Escape
 from worker.heartbeat import Heartbeat, MustStop
 from worker.inputs import InputGone
 from worker.journal import Journal, Malformed
+from worker.live_log import LiveLog
 from worker.sandbox.box import engine_box, environment
 from worker.service import Worker
 
@@ -145,7 +146,11 @@ class _Attempt:
         outcomes.record(worker.database, self.lease, sandbox=worker.rung, device_used=settings.device)
         box = engine_box(worker.rung, self.folder, worker.limits, settings.device)
         variables = environment(self.folder, settings.threads, settings.device)
-        with Child(self._command(), box, variables, self.folder / "log") as child:
+        log_key, log_path = f"jobs/{self.lease.id}/log", self.folder / "log"
+        with (
+            Child(self._command(), box, variables, log_path) as child,
+            LiveLog(worker.objects, log_key, log_path, heartbeat),
+        ):
             heartbeat.child(child)
             for event in child.events():
                 try:
@@ -157,7 +162,7 @@ class _Attempt:
             ending = child.ending()
             self.log_tail = child.log.tail()
         if ending not in (Stopped("lease-lost"), Stopped("shutdown")):
-            worker.objects.put_file(f"jobs/{self.lease.id}/log", self.folder / "log")
+            worker.objects.put_file(log_key, log_path)
         return ending
 
     def _save_checkpoint(self, event: Json) -> None:

@@ -109,6 +109,19 @@ def test_a_job_fails_with_its_reason(embedded, act, kind, words):
     assert embedded.objects.head(f"jobs/{id_}/log") is not None
 
 
+def test_the_log_can_be_read_while_the_job_runs(worker):
+    id_ = submit(worker.database, model(worker), "hang")
+    running = threading.Thread(target=run_job, args=(worker, id_))
+    running.start()
+    try:
+        assert eventually(lambda: worker.objects.head(f"jobs/{id_}/log") == len("the log\n"))
+        assert jobs.find(worker.database, id_).state == "running"
+    finally:
+        jobs.request_cancel(worker.database, id_)
+        running.join()
+    assert jobs.find(worker.database, id_).state == "canceled"
+
+
 def test_a_dropped_checkpoint_is_no_fault(embedded):
     id_ = submit(embedded.database, model(embedded), "checkpoint that is gone")
     run_job(embedded, id_)
