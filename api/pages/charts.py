@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 400.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 386.0, 12.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 60.0, 386.0, 12.0, 190.0
 MOST_POINTS = 300
 MOST_TICKS = 5
 

@@ -93,9 +93,14 @@ def _compared(rows: Sequence[Any]) -> Json:
         "table": _table([measures(report) for report in reports]),
         "pictures": scatters(list(zip(names, reports, strict=True))),
         "differences": _differences([row["spec"] for row in rows]),
-        "same_model": len({row["model_id"] for row in rows}) == 1,
-        "same_data": len({(row["dataset_id"], str(row["spec"].get("data"))) for row in rows}) == 1,
+        "same_model": len({text(row["report"], "inputs", "model") or row["model_id"] for row in rows}) == 1,
+        "same_data": len({_data(row) for row in rows}) == 1,
     }
+
+
+def _data(row: Any) -> tuple[str, str]:
+    """What a job was judged by: the file, by its hash where the report has it, and how it was read."""
+    return text(row["report"], "inputs", "data") or str(row["dataset_id"]), str(row["spec"].get("data"))
 
 
 def _methods(row: Any) -> list[str]:
@@ -148,7 +153,7 @@ def _mark(found: Sequence[Measure | None], best: set[int]) -> str:
     ahead = next(m.after_span for place, m in enumerate(found) if place in best and m is not None and m.after_span)
     others = [m.after_span for place, m in enumerate(found) if place not in best and m is not None and m.after_span]
     overlap = any(low <= ahead[1] and ahead[0] <= high for low, high in others)
-    return "ahead, by no more than chance may do" if overlap else "best"
+    return "ahead, may be chance" if overlap else "best"
 
 
 def _differences(specs: Sequence[Json]) -> list[tuple[str, list[str]]]:

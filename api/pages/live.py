@@ -33,6 +33,7 @@ ADVICE = {
     "input-gone": "Upload the file again, then compose the job with it.",
     "verification-failed": "The original stands untouched. Leave the layer out of the step, or ask for less.",
     "out-of-memory": "Compose it with a smaller batch size, or run a worker that has more memory.",
+    "killed": "See whether the machine ran out of memory; then retry it, or compose it with a smaller batch size.",
     "time-limit": "Compose it with fewer epochs, or give the worker a higher limit.",
     "worker_lost": "Its worker died each time: see what the worker's own output says, then retry the job.",
 }
@@ -120,7 +121,7 @@ def _queue(service: Service, row: Mapping[str, Any]) -> Json:
 
 
 def _log_tail(service: Service, id_: str) -> str:
-    """The last lines of what the engine wrote; empty while it runs, as the worker stores the log at its end."""
+    """The last lines of what the engine wrote, as far as the worker has stored them."""
     try:
         written = service.objects.tail(f"jobs/{id_}/log", TAIL_BYTES)
     except ObjectMissing:

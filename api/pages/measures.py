@@ -71,6 +71,8 @@ def _times(before: float | None, after: float | None, less: str, more: str) -> s
         return ""
     if before == after:
         return "the same"
+    if 0.995 < before / after < 1.005:
+        return "about the same"
     return f"{before / after:.2f}× {less}" if before > after else f"{after / before:.2f}× {more}"
 
 

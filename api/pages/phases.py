@@ -55,11 +55,11 @@ def times(row: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now: date
     if started is None:
         return Times(max(0.0, (end - created).total_seconds()), None, ())
     waited, ran = (started - created).total_seconds(), (end - started).total_seconds()
-    running = row["finished_at"] is None
-    if not running and set(row["times"]) & set(ORDER):
-        told = row["times"]
+    told = row["times"]
+    if row["state"] == "succeeded" and told:
         return Times(waited, ran, [_phase(name, told[name]) for name in ORDER if told.get(name)])
-    return Times(waited, ran, _from_events(events, end, going=running and row["state"] == "running"))
+    # What the worker tells of a job that broke off lacks the phase that it broke off in.
+    return Times(waited, ran, _from_events(events, end, going=row["state"] == "running"))
 
 
 def _phase(name: str, seconds: float | None, *, going: bool = False) -> Phase:

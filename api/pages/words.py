@@ -25,6 +25,8 @@ def short(value: float) -> str:
 
 def seconds(value: float) -> str:
     """6.02e-05 → "60.2 µs"; 184 → "3 min 4 s"."""
+    if value == 0:
+        return "0 s"
     if value >= 100:
         minutes, rest = divmod(round(value), 60)
         hours, minutes = divmod(minutes, 60)

@@ -142,7 +142,8 @@ def test_waiting_and_running_are_told_apart_while_it_goes_on() -> None:
         ("measuring", None, False),
         ("publishing", None, False),
     ]
-    ended = times(job(state="failed", started_at=5, finished_at=12), begun[:3], T0 + timedelta(seconds=99))
+    broke_off = job(state="failed", started_at=5, finished_at=12, times={"waiting": 5, "fetching": 1})
+    ended = times(broke_off, begun[:3], T0 + timedelta(seconds=99))
     assert [(phase.name, phase.seconds) for phase in ended.phases][-1] == ("reading model and data", 4)
     told = times(job(state="succeeded", started_at=5, finished_at=12, times={"waiting": 5, "steps": 3.5}), begun, T0)
     assert [(phase.name, phase.seconds) for phase in told.phases] == [("the steps", 3.5)]

@@ -21,6 +21,7 @@ from api.pages import words
         (words.seconds, 6.022966651168341e-05, "60.2 µs"),
         (words.seconds, 0.0013, "1.30 ms"),
         (words.seconds, 1.9, "1.90 s"),
+        (words.seconds, 0.0, "0 s"),
         (words.seconds, 184, "3 min 4 s"),
         (words.seconds, 7384, "2 h 3 min"),
         (words.percent, 0.97, "97.00 %"),
