@@ -102,11 +102,12 @@ class Field:
         """The child of this key."""
         return next(child for child in self.children if child.key == key)
 
-    def summary(self) -> Iterator[tuple[str, str]]:
-        """(id, what is wrong) of all here and below, for the list at the top of a page."""
-        yield from ((self.id, f"{self.label}: {detail}" if self.label else detail) for detail in self.faults)
+    def summary(self, entry: str = "") -> Iterator[tuple[str, str]]:
+        """(id, what is wrong) of all here and below, for the list at the top of a page. `entry`: of which list's."""
+        within = ", ".join(filter(None, (entry, self.label if self.label != entry else "")))
+        yield from ((self.id, f"{within}: {detail}" if within else detail) for detail in self.faults)
         for child in self.children:
-            yield from child.summary()
+            yield from child.summary(child.label if self.kind == "rows" else entry)
 
 
 def identifier(place: str) -> str:

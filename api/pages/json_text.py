@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any
 
-WIDTH = 72  # lists of plain values stay on one line up to here
+WIDTH = 44  # lists of plain values stay on one line up to here
+DEEPEST = 32
 
 
 class Unreadable(ValueError):
@@ -16,11 +17,21 @@ class Unreadable(ValueError):
 def parsed(text: str) -> Any:
     """The value. Unreadable: no JSON, a number that isn't finite, or nested too deep."""
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except json.JSONDecodeError as error:
         raise Unreadable(f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for entry in level for inner in _inside(entry)]
+    if level:
+        raise Unreadable(f"nested deeper than {DEEPEST} levels")
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 def _finite(text: str) -> float:

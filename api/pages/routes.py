@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.pages import compare, deletion, home, lists, static_files, upload, uploads, watch
+from api.pages import compare, compose, deletion, home, lists, static_files, upload, uploads, watch
 
 ROUTERS = (
     home.router,
@@ -10,6 +10,7 @@ ROUTERS = (
     deletion.router,
     upload.router,
     uploads.router,
+    compose.router,
     watch.router,
     compare.router,
     static_files.router,

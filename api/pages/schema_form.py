@@ -102,8 +102,9 @@ def _field(node: Node, value: Any, at: str, offered: Offered, label: str | None 
             ]
         case _:
             item = node.item()
+            one = shown.label.removesuffix("s")
             children = [
-                _field(item, entry, f"{at}/{place}", offered, str(place + 1)) for place, entry in enumerate(value)
+                _field(item, entry, f"{at}/{place}", offered, f"{one} {place + 1}") for place, entry in enumerate(value)
             ]
     return replace(shown, on=on, children=tuple(children))
 
@@ -147,7 +148,7 @@ def _leaf(shown: Field, node: Node, value: Any, offered: Offered) -> Field:
         options = [Option(text, label, text in texts) for text, label in [*known, *others]]
     elif node.kind in {"choice", "choices", "mixed"}:
         kept = [text for text in texts if text and text not in node.options() and node.kind != "mixed"]
-        options = [Option(text, spoken(text), text in texts) for text in [*node.options(), *kept]]
+        options = [Option(text, text.replace("_", " "), text in texts) for text in [*node.options(), *kept]]
     return replace(shown, value="" if node.kind == "choices" else texts[0], empty=empty, options=tuple(options))
 
 

@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
 Json = dict[str, Any]
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "MISSING"})()
 LEAVES = frozenset({"switch", "integer", "number", "text", "mixed", "choice", "choices", "numbers", "words", "lines"})
@@ -64,8 +68,21 @@ class Node:
         return [value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [])]
 
 
+class _WithMadeDefaults(GenerateJsonSchema):
+    """Pydantic leaves out defaults that a function makes; a form has to show them."""
+
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        make = schema.get("default_factory")
+        return super().get_default_value(schema) if make is None else make()  # type: ignore[call-arg]
+
+
+def schema_of(model: type[BaseModel]) -> Json:
+    """The model's JSON schema, with the defaults that functions make."""
+    return model.model_json_schema(schema_generator=_WithMadeDefaults)
+
+
 def node_of(schema: Json) -> Node:
-    """The root of a schema (`Model.model_json_schema()`)."""
+    """The root of a schema."""
     return _node(schema, schema)
 
 
@@ -127,7 +144,7 @@ def _object_kind(schema: Json, root: Json) -> str:
 
 
 def _whole_default(node: Node, *, required: bool) -> Any:
-    """Pydantic leaves out defaults that a function makes: of an object, what its fields' defaults come to."""
+    """An object's with the defaults of its fields; of a place that needn't be given and has none, an empty list."""
     if node.kind == "constant":
         return node.schema["const"]
     if node.default is None or required:

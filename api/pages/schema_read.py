@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +27,31 @@ class Reading:
 
 def read(schema: Json, posted: Posted, at: str = "") -> Reading:
     """From the fields' texts by name. A field that wasn't posted at all has its default."""
-    reader = _Reader(posted)
-    return Reading(reader.value(node_of(schema), at), reader.faults, reader.off)
+    reader, node = _Reader(posted), node_of(schema)
+    document = reader.value(node, at)
+    told = {entry["pointer"] for entry in reader.faults}
+    more = [entry for entry in unread(node, document, at) if entry["pointer"] not in told]
+    return Reading(document, reader.faults + more, reader.off)
+
+
+def unread(node: Node, value: Any, at: str = "") -> Iterator[Fault]:
+    """Texts in a document that should be numbers, and values that are missing."""
+    if node.kind in LEAVES:
+        yield from (fault(at + pointer(*place), detail) for place, detail in misread(node, value))
+    elif node.kind == "union":
+        chosen = node.variant(value)
+        if chosen is not None:
+            yield from unread(chosen, value, at)
+    elif isinstance(value, dict) and node.kind == "group":
+        for name, child in node.children().items():
+            if child.kind in LEAVES or name in value:
+                yield from unread(child, value.get(name, child.default), at + pointer(name))
+    elif isinstance(value, dict) and node.kind == "map":
+        for key, entry in value.items():
+            yield from unread(node.item(), entry, at + pointer(key))
+    elif isinstance(value, list) and node.kind == "rows":
+        for place, entry in enumerate(value):
+            yield from unread(node.item(), entry, f"{at}/{place}")
 
 
 class _Reader:
@@ -78,9 +101,7 @@ class _Reader:
     def _leaf(self, node: Node, at: str) -> Any:
         if at not in self.posted and at not in self.shown:
             return node.default
-        value = read_leaf(node, [text.replace("\r\n", "\n") for text in self.posted.get(at, ())])
-        self.faults += [fault(at + pointer(*place), detail) for place, detail in misread(node, value)]
-        return value
+        return read_leaf(node, [text.replace("\r\n", "\n") for text in self.posted.get(at, ())])
 
     def _optional(self, node: Node, at: str) -> Any:
         if at not in self.shown:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from api.pages.form_field import Field as FormField
 from api.pages.schema_form import Offered, field_of
-from api.pages.schema_node import MISSING, Node, completed, node_of, same, trimmed
+from api.pages.schema_node import MISSING, Node, completed, node_of, same, schema_of, trimmed
 from api.pages.schema_read import Reading, read
 from api.pages.schema_text import number
 from api.pages.site import _environment
@@ -48,13 +48,14 @@ class Everything(BaseModel):
     drawn: Annotated[Circle | Square, Field(discriminator="shape")] = Circle()
     goals: list[Square] = []
     by_name: dict[str, Circle] = {}
+    made: Circle = Field(default_factory=lambda: Circle(radius=5))
 
 
 SCHEMAS = {
-    "job": JobSpec.model_json_schema(),
-    "everything": Everything.model_json_schema(),
-    **{name: method.spec.model_json_schema() for name, method in methods().items()},
-    **{name: known.arguments.model_json_schema() for name, known in ARCHITECTURES.items()},
+    "job": schema_of(JobSpec),
+    "everything": schema_of(Everything),
+    **{name: schema_of(method.spec) for name, method in methods().items()},
+    **{name: schema_of(known.arguments) for name, known in ARCHITECTURES.items()},
 }
 FORM = _environment().from_string('{% import "fields.html" as fields %}{{ fields.inside(form) }}')
 
@@ -262,6 +263,12 @@ def test_words_of_a_field() -> None:
     assert (rounds.label, rounds.limits, rounds.value, rounds.empty) == ("Rounds", "1 to 50", "3", "3")
     assert (training.at("epochs").value, training.at("epochs").limits) == ("1", "above 0, at most 1,000")
     assert "MACs left" in ratio.help
+
+
+def test_a_default_that_a_function_makes_is_shown() -> None:
+    made = field_of(SCHEMAS["everything"], {}).at("made")
+    assert (made.at("radius").value, made.changed) == ("5", False)
+    assert "made" not in trimmed(node_of(SCHEMAS["everything"]), {"made": Everything(needed=1).made.model_dump()})
 
 
 def test_a_fault_below_all_fields_is_told_at_the_nearest() -> None:

@@ -1,0 +1,57 @@
+"""Pipelines to start from: what each does is said, not what it will come to. A test tries each against the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`steps` need data; `without_data` are taken where none is chosen."""
+
+    name: str
+    label: str
+    words: str
+    steps: list[Json]
+    without_data: list[Json]
+
+    def pipeline(self, *, data: bool) -> list[Json]:
+        return self.steps if data else self.without_data
+
+
+def _prune(**more: Any) -> Json:
+    return {"method": "prune.structured", **more}
+
+
+def _unaided(**more: Any) -> Json:
+    """By the weights' size alone, and nothing retrained."""
+    return _prune(importance="magnitude", rounds=1, finetune=None, **more)
+
+
+TRAIN: Json = {"method": "finetune", "training": {"epochs": 3}}
+PRESETS = [
+    Preset(
+        "smaller",
+        "Smaller file",
+        "Cuts channels until 40 % of the parameters are left, in three rounds with training after each.",
+        [_prune(parameters_ratio=0.4), TRAIN],
+        [_unaided(parameters_ratio=0.6)],
+    ),
+    Preset(
+        "faster",
+        "Faster",
+        "Cuts channels until half of the MACs are left, to widths in eights, which runtimes like.",
+        [_prune(macs_ratio=0.5, multiple_of=8), TRAIN],
+        [_unaided(macs_ratio=0.7, multiple_of=8)],
+    ),
+    Preset(
+        "both",
+        "Both",
+        "Cuts channels until a third of the MACs are left, in five rounds, and trains longest.",
+        [_prune(macs_ratio=0.33, rounds=5), {"method": "finetune", "training": {"epochs": 5}}],
+        [_unaided(macs_ratio=0.5)],
+    ),
+]
