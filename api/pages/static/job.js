@@ -16,8 +16,11 @@ let began = 0;
 let told = live().dataset.said;
 const seen = new Map([...live().children].map((part) => [part.id, part.outerHTML]));
 
-function say(text) {
-  if (text !== told) document.getElementById("said").textContent = text;
+// Heard, and in trouble seen too.
+function say(text, trouble = false) {
+  const line = document.getElementById("said");
+  line.className = trouble ? "toast" : "spoken";
+  if (text !== told) line.textContent = text;
   told = text;
 }
 
@@ -44,7 +47,7 @@ function replace(old, fresh) {
 
 async function page(path) {
   const answer = await fetch(path, { headers: { Accept: "text/html" } });
-  if (!answer.ok) throw new Error(answer.status);
+  if (!answer.ok) throw new Error(answer.statusText, { cause: answer.status });
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
@@ -79,8 +82,12 @@ async function refresh() {
     if (found.dataset.state !== live().dataset.state) document.querySelector("h1 .state").replaceWith(pill(found.dataset.state));
     live().dataset.state = found.dataset.state;
     show(found);
-  } catch {
-    say("The service can't be reached; trying again.");
+  } catch (error) {
+    if (error.cause === 404) {
+      live().dataset.finished = "yes";
+      stop();
+      say("The job isn't there any more: it was deleted.", true);
+    } else say("The service can't be reached; trying again.", true);
   } finally {
     fetching = false;
     if (!live().dataset.finished) next();

@@ -90,6 +90,20 @@ def test_without_a_stream_the_page_looks_now_and_then(api: Running, browser: Bro
         expect(page.locator(".steps .state")).to_have_text("running")
 
 
+def test_a_service_that_is_away_and_a_job_that_is_gone_are_told(api: Running, site: Page) -> None:
+    job = api.submit()["id"]
+    site.goto(f"/jobs/{job}")
+    site.route("**/live", lambda route: route.abort())
+    lease = at_work(api, job)
+    expect(site.locator(".toast")).to_have_text("The service can't be reached; trying again.")
+    site.unroute("**/live")
+    expect(site.locator(".toast")).to_have_count(0)
+    expect(site.locator("#said")).to_have_text("Step 1 of 1 is running: prune.structured.")
+    site.route("**/live", lambda route: route.fulfill(status=404))
+    outcomes.record(api.database, lease, [("measuring", {})])
+    expect(site.locator(".toast")).to_have_text("The job isn't there any more: it was deleted.")
+
+
 def test_many_rings_are_answered_together(api: Running, site: Page) -> None:
     asked: list[str] = []
     site.on("request", lambda request: asked.append(request.url) if request.url.endswith("/live") else None)
