@@ -139,9 +139,30 @@ def _step(step: Mapping[str, Any]) -> str:
             title,
             _facts(step.get("config", {})),
             _table(["", "before", "after"], rows) if rows else "",
-            _facts(step.get("facts", {})),
+            _facts({name: value for name, value in step.get("facts", {}).items() if name != "learned"}),
+            _learned(step.get("facts", {}).get("learned")),
         ]
     )
+
+
+def _learned(learned: Mapping[str, Any] | None) -> str:
+    """What each class looks like to the teacher, softened, in percent; of the other classes the likest is bold."""
+    if learned is None:
+        return ""
+    title = f"What a class looks like to the teacher (mean probabilities at T = {learned['temperature']:g}, in %)"
+    if "pairs" in learned:
+        rows = [[pair["class"], pair["looks_like"], f"{100 * pair['teacher_at_t']:.2f}"] for pair in learned["pairs"]]
+        return f"{title}\n\n" + _table(["class", "looks like", "%"], rows)
+    names = learned["classes"]
+    rows = [[names[place], *_class_row(row, place)] for place, row in enumerate(learned["teacher_at_t"])]
+    return f"{title}\n\n" + _table(["", *names], rows)
+
+
+def _class_row(row: Sequence[float | None], own: int) -> list[str]:
+    others = [value for place, value in enumerate(row) if place != own and value is not None]
+    most = max(others, default=0)
+    cells = ["–" if value is None else f"{100 * value:.1f}" for value in row]
+    return [f"**{cell}**" if place != own and row[place] == most else cell for place, cell in enumerate(cells)]
 
 
 def _layer_row(change: LayerChange) -> list[str]:
