@@ -15,7 +15,7 @@ class Unreadable(ValueError):
 
 
 def parsed(text: str) -> Any:
-    """The value. Unreadable: no JSON, a number that isn't finite, or nested too deep."""
+    """The value. Unreadable: no JSON, a number that isn't finite, nested too deep, or half a character."""
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except json.JSONDecodeError as error:
@@ -27,6 +27,10 @@ def parsed(text: str) -> Any:
         level = [inner for entry in level for inner in _inside(entry)]
     if level:
         raise Unreadable(f"nested deeper than {DEEPEST} levels")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Unreadable("a text holds half of a surrogate pair") from error
     return value
 
 
