@@ -49,14 +49,14 @@ class Lesson:
         return [combine(parts, weights, self.combination, self.match, temperature) for parts in zip(*each, strict=True)]
 
     def answers(self, split: Split, device: torch.device, name: str) -> Answers | None:
-        """What every teacher says of a split: read back if it was asked before, None if it is too much to keep."""
+        """What every teacher says of a split, kept in files; None if it is too much to keep."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return cached(self.runners(split, device), split, folder, self.max_bytes)
 
-    def taught(self, split: Split, device: torch.device, temperature: float, count: int) -> list[Tensor]:
-        """One teacher's outputs over a whole split, on the CPU."""
-        return self.combined([outputs_on(runner, split) for runner in self.runners(split, device)], temperature, count)
+    def heard(self, split: Split, device: torch.device) -> Answers:
+        """What every teacher says of a split that fits into memory, on the CPU."""
+        return [outputs_on(runner, split) for runner in self.runners(split, device)]
 
 
 class Distilling:
@@ -85,8 +85,8 @@ class Distilling:
         self.reference: Tensor | None = None
         self.outputs = len(as_tuple(next(node for node in module.graph.nodes if node.op == "output").args[0]))
         if data.task is None:
-            taught = lesson.taught(data.validation, context.device, spec.temperature, self.outputs)
-            self.reference = taught[-1].to(context.device)
+            heard = lesson.heard(data.validation, context.device)
+            self.reference = lesson.combined(heard, spec.temperature, self.outputs)[-1].to(context.device)
 
     def loss(self, chosen: Tensor, batch: Split) -> Tensor:
         device = self.context.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -24,6 +24,13 @@ def class_indices(wanted: Sequence[int | str], names: Sequence[str], count: int)
     if len(found) >= count - 1:
         raise SpecError("at least two classes must be left", "/exclude_classes")
     return sorted(found)
+
+
+def classes_of(data: Dataset, split: Split, teacher: Callable[[], Tensor]) -> Tensor:
+    """Of each sample of a split: its label where that is a class, or else what the teacher, by logits, takes it for."""
+    if data.task == "classification" and split.labels is not None:
+        return split.labels
+    return teacher().argmax(1)
 
 
 def without(data: Dataset, classes: Sequence[int], train_classes: Tensor, validation_classes: Tensor) -> Dataset:

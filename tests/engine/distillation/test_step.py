@@ -14,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from torch import Tensor
 
+from compression.data import Split
 from compression.distillation import lesson as lessons_of
 from compression.errors import SpecError
 from compression.intake.model import read_model
-from compression.methods.distill import Distill
+from compression.methods.distill import Distill, apply
 from compression.network import Mask, Network
 from compression.opaque import OpaqueOnnx
-from tests.engine.distillation.lessons import CLASSES, FEATURES, distil, network, taught
+from tests.engine.distillation.lessons import CLASSES, FEATURES, context, distil, network, taught
 from tests.engine.training.test_loop import Killed, KillingReporter
 
 SMALL = {"kind": "auto", "macs_ratio": 0.1}
@@ -111,6 +112,9 @@ def test_several_teachers_with_weights(tmp_path: Path, teacher: Network) -> None
         )
     torch.testing.assert_close(torch.softmax(given, 1), expected)
     assert result.network.provenance[-1]["teachers"] == ["other", "the uploaded model"]
+    told = result.facts["teachers"]
+    assert [(entry["model"], entry["weight"]) for entry in told] == [("other", 0.75), ("the uploaded model", 0.25)]
+    assert told[0]["accuracy"] != told[1]["accuracy"]
     logits = distil(tmp_path / "b", teacher, teacher, {"other": other}, student=SMALL, teachers=both, combine="logits")
     assert not torch.equal(state(result.network)["f3.bias"], state(logits.network)["f3.bias"])
 
@@ -195,6 +199,29 @@ def test_an_architecture_or_another_model_learns(tmp_path: Path, teacher: Networ
 
 
 @pytest.mark.parametrize(
+    ("task", "loss", "match"), [("multilabel", "auto", "sigmoid"), ("regression", "cosine", "cosine")]
+)
+def test_other_tasks_than_classes(tmp_path: Path, teacher: Network, task: str, loss: str, match: str) -> None:
+    where = context(tmp_path, teacher)
+    data = where.require_data("test")
+
+    def labelled(split: Split) -> Split:
+        assert split.labels is not None
+        yes = torch.nn.functional.one_hot(split.labels, CLASSES) > 0
+        return replace(split, labels=yes if task == "multilabel" else yes.float())
+
+    parts = {name: labelled(getattr(data, name)) for name in ("train", "validation", "test")}
+    spec = Distill.model_validate({"student": SMALL, "loss": loss, "control": True})
+    facts = apply(teacher, spec, replace(where, data=replace(data, task=task, **parts))).facts
+    assert (facts["match"], facts["training"]["loss"]) == (match, "both")
+    assert "learned" not in facts
+    history = facts["training"]["history"]
+    assert (
+        history[-1]["loss" if task == "multilabel" else "mse"] < history[0]["loss" if task == "multilabel" else "mse"]
+    )
+
+
+@pytest.mark.parametrize(
     ("fields", "where", "message"),
     [
         ({"teachers": [{}, {"model": "wide"}]}, "/teachers/1", "wide can't teach here: it has outputs of"),
@@ -216,10 +243,19 @@ def test_what_cannot_be_is_refused_at_its_field(
     assert caught.value.where == where
 
 
-def test_labels_that_are_not_there_are_told(tmp_path: Path, teacher: Network) -> None:
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"control": True}, "/control"),
+        ({"exclude_classes": [1], "bias_correction": "labels", "loss": "softmax"}, "/bias_correction"),
+    ],
+)
+def test_labels_that_are_not_there_are_told(
+    tmp_path: Path, teacher: Network, fields: dict[str, Any], where: str
+) -> None:
     with pytest.raises(SpecError, match="labels") as caught:
-        distil(tmp_path, teacher, teacher, labelled=False, control=True)
-    assert caught.value.where == "/control"
+        distil(tmp_path, teacher, teacher, labelled=False, **fields)
+    assert caught.value.where == where
 
 
 @pytest.mark.parametrize(

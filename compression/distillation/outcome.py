@@ -1,0 +1,90 @@
+"""What came of a course, on the validation split: figures of student, control and teachers; biases put right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from compression.distillation import bias, findings
+from compression.errors import SpecError
+from compression.network import Network
+from compression.training.evaluate import metrics_of
+
+if TYPE_CHECKING:
+    from compression.data import Dataset
+    from compression.distillation.course import Course
+    from compression.methods.distill import Distill
+
+
+def judged(course: Course, trained: Network, control: Network | None, temperature: float) -> dict[str, Any]:
+    """Student, control and teacher on the validation split."""
+    data, lesson, split = course.data, course.lesson, course.data.validation
+    teacher = course.teacher()
+    networks = {"student": trained} | ({} if control is None else {"control": control})
+    outputs = {"teacher": teacher} | {name: course.outputs(entry, split) for name, entry in networks.items()}
+    scores = {name: metrics_of(value, split.labels, data.task, teacher) for name, value in outputs.items()}
+    found: dict[str, Any] = {name: _shown(entry) for name, entry in scores.items()}
+    if "control" in scores:
+        found["gap_closed"] = findings.gap_closed(
+            *(scores[name]["score"] for name in ("student", "control", "teacher"))
+        )
+    if len(lesson.teachers) > 1:
+        found["teachers"] = [
+            {"model": entry.name, "weight": entry.weight}
+            | _shown(metrics_of(answers[-1], split.labels, data.task, teacher))
+            for entry, answers in zip(lesson.teachers, course.heard, strict=True)
+        ]
+    if lesson.match != "softmax" or teacher.dim() != 2:
+        return found
+    for name, value in outputs.items():
+        found[name]["agreement"] = findings.agreement(value, teacher)
+        if data.task == "classification" and split.labels is not None:
+            found[name]["calibration_error"] = findings.calibration_error(value, split.labels)
+    both = (teacher, course.teacher(temperature))
+    found["learned"] = findings.learned(both, outputs["student"], course.classes, temperature, data.classes)
+    return found
+
+
+def _shown(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name != "score"}
+
+
+def correction(spec: Distill, data: Dataset) -> Literal["labels", "teacher", "none"]:
+    """By what the biases are put right. SpecError: labels are asked for, and there are none."""
+    if spec.bias_correction == "auto":
+        return "labels" if data.task == "classification" else "teacher"
+    if spec.bias_correction == "labels" and data.task != "classification":
+        raise SpecError("the data has no class labels: correct by the teacher", "/bias_correction")
+    return spec.bias_correction
+
+
+def corrected(course: Course, trained: Network) -> tuple[Network, dict[str, Any]]:
+    """The student with the biases of classes that it never saw put right, and recalls before and after."""
+    spec, data = course.spec, course.data
+    if not course.excluded:
+        return trained, {}
+    by = correction(spec, data)
+    teacher, classes = course.teacher(), course.classes
+    before = course.outputs(trained, data.validation)
+    after = before
+    if by != "none":
+        added = (
+            bias.by_labels(before, classes, course.excluded)
+            if by == "labels"
+            else bias.by_prior(before, teacher, course.excluded)
+        )
+        trained = bias.with_added_bias(trained, added, len(trained.signature.outputs) - 1)
+        after = course.outputs(trained, data.validation)
+    names = data.classes or [str(index) for index in range(before.shape[1])]
+    rows = [
+        {
+            "class": names[index],
+            "added": float((after - before).double().mean(0)[index]),
+            "recall_before": findings.recall(before, classes, index),
+            "recall_after": findings.recall(after, classes, index),
+            "recall_teacher": findings.recall(teacher, classes, index),
+        }
+        for index in course.excluded
+    ]
+    how = {"labels": "labelled validation samples", "teacher": "the teacher's mean probabilities on validation inputs"}
+    seen = "labels" if data.task == "classification" else "the teacher's top-1"
+    return trained, {"never_seen": rows, "bias_corrected_by": how.get(by, "nothing"), "recall_of": seen}
