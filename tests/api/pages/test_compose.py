@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from api.jobs.submission import check
+from api.pages.compose_choices import candidates, state_after
 from api.pages.compose_edits import edited
 from api.pages.presets import PRESETS
 from compression.registry import methods
@@ -117,6 +118,7 @@ def test_all_of_it_works_without_scripts(api: Running, plain: Page, ready: dict[
     expect(step(plain, 3)).to_be_visible()
     plain.get_by_role("button", name="Move up: step 2, Prune: structured").click()
     expect(step(plain, 1).get_by_role("heading")).to_have_text(re.compile("Prune: structured"))
+    assert plain.url.endswith("#f.steps.0")
     plain.get_by_role("button", name="Remove: step 3, Prune: structured").click()
     expect(step(plain, 3)).to_have_count(0)
     step(plain, 1).get_by_label("MACs ratio").fill("1/4")
@@ -433,6 +435,30 @@ def test_every_method_has_its_fields_and_says_what_it_lacks(api: Running, ready:
     named = {name.removeprefix("json:").split("/")[3] for name in (*fields, *fields["shown"]) if "/steps/0/" in name}
     assert named - {"method"} == spec_fields
     assert send(api, fields, "check").status_code == 200
+
+
+def test_methods_say_which_network_they_take() -> None:
+    assert state_after(["finetune", "prune.structured"]) == "float"
+    for method in candidates("coded", None):
+        assert (method.against == "") == ("coded" in methods()[method.name].accepts)
+    finetune = next(method for method in candidates("coded", None) if method.name == "finetune")
+    assert "these steps leave it coded" in finetune.against
+
+
+def test_teachers_are_added_and_chosen_among_the_models(api: Running, site: Page, ready: dict[str, str]) -> None:
+    other = api.model()
+    site.goto(new(**ready))
+    site.get_by_role("button", name="Distill", exact=True).click()
+    step(site, 1).get_by_text("Teachers: 1").click()
+    step(site, 1).get_by_role("button", name="Add a teacher").click()
+    second = step(site, 1).get_by_role("group", name="Teacher 2")
+    expect(second).to_be_focused()
+    second.get_by_label("Model").select_option(other)
+    step(site, 1).get_by_role("button", name="Move up: Teacher 2").click()
+    expect(step(site, 1).get_by_role("group", name="Teacher 1").get_by_label("Model")).to_have_value(other)
+    assert [teacher.get("model") for teacher in spec(site)["steps"][0]["teachers"]] == [other, None]
+    accessible(site)
+    picture(site, "compose-teachers")
 
 
 @pytest.mark.parametrize(
