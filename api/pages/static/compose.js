@@ -42,6 +42,8 @@ function lookOn(button) {
 
 function morph(old, fresh) {
   if (old.dataset.keep !== undefined) return;
+  // A fold that the server opens or closes anew; any other stays as it was left.
+  if (old.dataset.start !== fresh.dataset.start) old.open = fresh.open;
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }

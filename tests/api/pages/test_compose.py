@@ -449,6 +449,7 @@ def test_teachers_are_added_and_chosen_among_the_models(api: Running, site: Page
     other = api.model()
     site.goto(new(**ready))
     site.get_by_role("button", name="Distill", exact=True).click()
+    expect(site.get_by_role("button", name="Faster")).to_be_hidden()  # there are steps now: the list folds
     step(site, 1).get_by_text("Teachers: 1").click()
     step(site, 1).get_by_role("button", name="Add a teacher").click()
     second = step(site, 1).get_by_role("group", name="Teacher 2")
