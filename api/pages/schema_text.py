@@ -171,7 +171,9 @@ def misread(node: Node, value: Any) -> list[tuple[tuple[int, ...], str]]:
         else "a number"
     )
     if node.kind in {"integer", "number"} and isinstance(value, str):
-        return [((), f"“{value}” is not {wanted}")]
+        return [((), f"write {wanted}, not “{value}”")]
     if node.kind == "numbers" and isinstance(value, list):
-        return [((place,), f"“{entry}” is not {wanted}") for place, entry in enumerate(value) if isinstance(entry, str)]
+        return [
+            ((place,), f"write {wanted}, not “{entry}”") for place, entry in enumerate(value) if isinstance(entry, str)
+        ]
     return [((), "a value is needed")] if value is MISSING else []

@@ -211,7 +211,7 @@ def test_faults_are_told_at_their_fields_and_at_the_top(
     expect(top.get_by_role("link")).to_have_count(2)
     expect(rounds).to_have_value("many")
     expect(rounds).to_have_attribute("aria-invalid", "true")
-    expect(rounds).to_have_accessible_description(re.compile("“many” is not a whole number"))
+    expect(rounds).to_have_accessible_description(re.compile("write a whole number, not “many”"))
     top.get_by_role("link", name="Rounds").click()
     expect(rounds).to_be_focused()
     accessible(site)

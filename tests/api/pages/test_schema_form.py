@@ -222,8 +222,8 @@ def test_a_text_that_is_no_number_is_kept_with_its_fault() -> None:
     form, reading = prune(rounds="many", macs_ratio="half")
     assert [entry["pointer"] for entry in reading.faults] == ["/macs_ratio", "/rounds"]
     assert form.at("rounds").value == "many"
-    assert form.at("rounds").faults == ("“many” is not a whole number",)
-    assert next(iter(form.summary())) == ("f.macs_ratio", "MACs ratio: “half” is not a number")
+    assert form.at("rounds").faults == ("write a whole number, not “many”",)
+    assert next(iter(form.summary())) == ("f.macs_ratio", "MACs ratio: write a number, not “half”")
 
 
 @pytest.mark.parametrize(

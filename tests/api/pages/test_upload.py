@@ -50,7 +50,7 @@ def test_weights_get_their_architecture_without_a_script(api: Running, plain: Pa
     plain.get_by_label("Multiplier").fill("a half")
     plain.get_by_label("Model file").set_input_files(WEIGHTS)
     plain.get_by_role("button", name="Upload the model").click()
-    expect(plain.get_by_role("alert")).to_contain_text("“a half” is not a number")
+    expect(plain.get_by_role("alert")).to_contain_text("write a number, not “a half”")
     expect(plain.get_by_label("Classes")).to_have_value("7")
     plain.get_by_label("Multiplier").fill("0.5")
     plain.get_by_label("Small images").uncheck()
