@@ -116,7 +116,7 @@ def missing(options: Options) -> None:
         data, teacher = _hinton_teacher(fold, options)
         for seed in range(options.seeds):
             work = lambda: _missing_once(data, teacher, seed, options)  # noqa: B023, E731
-            rows.append(options.kept.measure(f"missing {fold} {seed}", work))
+            rows.append(options.kept.measure(f"missing {options.epochs or 30:g} {fold} {seed}", work))
     means = {name: mean(entry[name] for entry in rows) for name in rows[0]}
     for by in ("labels", "teacher"):
         claim(
