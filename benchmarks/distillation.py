@@ -303,7 +303,7 @@ def _seeds(key: str, arm: Arm, data: Dataset, options: Options, fold: int = 0) -
         for rate in RATES[2:3] if options.quick else RATES:
             kept.measure(f"{first} rate {rate}", lambda: _tried(arm, rate, data))  # noqa: B023
     tried = {rate: kept.pieces[f"{first} rate {rate}"] for rate in RATES if f"{first} rate {rate}" in kept.pieces}
-    rate = max(tried, key=lambda entry: tried[entry]["validation"])
+    rate = max(tried, key=lambda entry: (tried[entry]["validation"], -tried[entry]["loss"]))
     return [
         kept.measure(f"{key} fold {fold} seed {seed} rate {rate}", lambda: _scores(arm(rate, seed), data))  # noqa: B023
         for seed in seeds
@@ -315,16 +315,17 @@ def _tried(arm: Arm, rate: float, data: Dataset) -> Result:
     try:
         return _scores(arm(rate, 0), data)
     except MethodError:
-        return {"validation": 0.0, "test": 0.0}
+        return {"validation": 0.0, "test": 0.0, "loss": math.inf}
 
 
 def _scores(network: Network, data: Dataset) -> Result:
+    """Accuracies in percent on validation and test, and the loss on validation."""
     splits = {"validation": data.validation, "test": data.test}
-    return {
-        name: 100
-        * metrics_of(outputs_of(network.module, split, CPU)[-1], split.labels, "classification", None)["accuracy"]
+    found = {
+        name: metrics_of(outputs_of(network.module, split, CPU)[-1], split.labels, "classification", None)
         for name, split in splits.items()
     }
+    return {name: 100 * entry["accuracy"] for name, entry in found.items()} | {"loss": found["validation"]["loss"]}
 
 
 def _mean(results: Sequence[Result]) -> float:
