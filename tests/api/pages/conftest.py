@@ -11,7 +11,7 @@ from tests.api.running import Running
 from tests.browser import chromium, opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open its event loop runs, and other tests run loops of their own
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
