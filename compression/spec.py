@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,6 +10,8 @@ from compression.errors import SpecError
 from compression.registry import StepSpec, methods, validate_chain
 
 Export = Literal["onnx", "pt2", "safetensors"]
+READABLE = tuple(f".{export}" for export in get_args(Export))
+"""What a job delivers, by its suffix, that can be another job's model."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Tag = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[\w.:-]+$")]
 

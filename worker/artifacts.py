@@ -11,7 +11,7 @@ from store.outcomes import NewArtifact
 from worker import files, untrusted_json
 
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
-READABLE = (".pt2", ".safetensors")  # what the engine takes as the next job's model
+EXACT = (".pt2", ".safetensors")  # read again, the very network; an .onnx may come back as other layers
 REPORT = "report.json"
 MAX_REPORT_BYTES = 16 * 1024**2
 
@@ -41,7 +41,7 @@ def store(
                 size=stored.size,
                 sha256=stored.sha256,
                 key=stored.key,
-                inspection=inspection if path.suffix in READABLE else None,
+                inspection=inspection if path.suffix in EXACT else None,
             )
         )
     return made, report

@@ -17,13 +17,12 @@ from compression.errors import SpecError
 from compression.model_ids import referenced_models
 from compression.registry import StepSpec
 from compression.selector import LayerSelector
-from compression.spec import JobSpec, field_errors, require_data
+from compression.spec import READABLE, JobSpec, field_errors, require_data
 from store import jobs, uploads
 from store.database import Database
 from store.leases import UploadKind
 
 Json = dict[str, Any]
-READABLE = frozenset({".pt2", ".safetensors"})  # artifacts that can be a job's model
 SOON = {"Retry-After": "1"}
 
 
@@ -139,7 +138,7 @@ def _artifact(database: Database, id_: str, at: str) -> Json | None:
         raise _invalid(at, f"no artifact has the id {id_}")
     kind = PurePath(row["name"]).suffix
     if kind not in READABLE:
-        read = " or ".join(sorted(READABLE))
+        read = " or ".join(READABLE)
         raise _invalid(at, f"{row['name']} can't be a job's model: take the {read} file of the same job")
     inspection: Json | None = row["inspection"]
     return inspection

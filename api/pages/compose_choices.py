@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from api.jobs.submission import READABLE, inapplicable
+from api.jobs.submission import inapplicable
 from api.pages import words
 from api.pages.compose_edits import held
 from api.pages.schema_form import Pick
@@ -20,6 +20,7 @@ from compression.errors import SpecError
 from compression.layout import place
 from compression.registry import State, methods, validate_chain
 from compression.selector import LayerSelector
+from compression.spec import READABLE
 from store.database import Database
 from store.leases import UPLOADS
 from store.states import JobState, UploadState

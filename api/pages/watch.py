@@ -15,12 +15,11 @@ from api.pages.figures import Json
 from api.pages.live import live
 from api.pages.site import go, page
 from api.service import InService, Service
+from compression.spec import READABLE
 from store import jobs, uploads
 from store.states import JobState
 
 router = APIRouter(include_in_schema=False)
-
-CHAINABLE = (".pt2", ".safetensors")  # artifacts that can be a job's model
 
 
 @router.get("/jobs/{job_id}")
@@ -38,7 +37,7 @@ def job_page(service: InService, job_id: JobId) -> Response:
     }
     if row["state"] == JobState.SUCCEEDED:
         context["artifacts"] = jobs.artifacts(service.database, job_id)
-        context["chainable"] = CHAINABLE
+        context["chainable"] = READABLE
         context["report"] = report.read(row["report"] or {})
     return page("job.html", **context)
 

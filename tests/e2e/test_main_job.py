@@ -21,8 +21,8 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["embedded", "production"])
-def test_the_main_job(kind: str, files: Files, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("kind", "next_model"), [("embedded", "model.onnx"), ("production", "model.pt2")])
+def test_the_main_job(kind: str, next_model: str, files: Files, request: pytest.FixtureRequest) -> None:
     settings: Settings = request.getfixturevalue(f"{kind}_settings")
     with ExitStack() as stack:
         for queue in ("cpu", "inspect"):
@@ -71,10 +71,10 @@ def test_the_main_job(kind: str, files: Files, request: pytest.FixtureRequest) -
             assert json.loads(archive.read("report.json"))["headline"] == report["headline"]
 
         # An artifact is the next job's model.
-        next_job = submit(client, {"model": found["model.pt2"]["id"], "dataset": data, "steps": [STEPS[1]]})
+        next_job = submit(client, {"model": found[next_model]["id"], "dataset": data, "steps": [STEPS[1]]})
         assert wait(client, next_job)["state"] == "succeeded"
         again = artifacts(client, next_job)["model.safetensors"]
-        assert found["model.pt2"]["id"] in json.dumps(client.get(f"/v1/artifacts/{again['id']}").json())
+        assert found[next_model]["id"] in json.dumps(client.get(f"/v1/artifacts/{again['id']}").json())
         compared = client.get("/v1/compare", params=[("job", job), ("job", next_job)])
         assert compared.status_code == 200
 

@@ -60,7 +60,7 @@ def test_what_came_out_is_downloaded_and_checked(api: Running, site: Page, tmp_p
     with site.expect_download() as waiting:
         site.get_by_role("link", name="All as one zip").click()
     assert waiting.value.suggested_filename == f"{job}.zip"
-    expect(site.get_by_role("link", name="Use as the next job's model")).to_have_count(1)
+    expect(site.get_by_role("link", name="Use as the next job's model")).to_have_count(2)
     site.get_by_role("link", name="Use as the next job's model (model.pt2)").click()
     assert re.search(r"/jobs/new\?model=art_[0-9A-Z]{26}$", site.url)
 
