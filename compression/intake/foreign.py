@@ -11,6 +11,8 @@ from pathlib import Path
 
 from compression.errors import IntakeError
 from compression.intake.archive import ZIP_ERRORS, Zip
+from compression.intake.data_zip import MAX_DIRECTORY
+from compression.intake.picture import format_of
 
 HEAD = 4096
 
@@ -76,6 +78,8 @@ This is a packed file ({what}). Unpack it and upload the model itself: a .pt2, .
 _WEIGHTS = """\
 {what} can't be read. Plain weights go into a .safetensors file, uploaded with the name of their architecture; a whole \
 network into a .pt2 (torch.export.save) or .onnx file."""
+
+_DATA = "this is a data file ({what}), not a model: upload it as a dataset"
 
 _UNSAFE, _UNSUPPORTED = "model-unsafe", "model-unsupported"
 _VARINT = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
@@ -147,16 +151,17 @@ def foreign(path: Path) -> IntakeError | None:
 
 def _foreign_zip(path: Path) -> IntakeError | None:
     try:
-        with Zip(path) as archive:
+        with Zip(path, MAX_DIRECTORY) as archive:
             names = [name[:500] for name in archive.namelist()]
     except ZIP_ERRORS:
         return None  # what opens it next says what is wrong
     if names and all(name.endswith(".npy") for name in names):
-        message = "this is a data file (.npz), not a model: upload it as a dataset"
-        return IntakeError(message, path.name, _UNSUPPORTED)
+        return IntakeError(_DATA.format(what=".npz"), path.name, _UNSUPPORTED)
     exported = any(re.fullmatch(r"[^/]*/models/[^/]*\.json", name) for name in names)
     # An exported program may hold a pickle: its sample inputs, which are never read.
     for pattern, kind, message in _PICKLED if exported else (*_PICKLED, *_MEMBERS):
         if any(re.fullmatch(pattern, name, re.DOTALL) for name in names):
             return IntakeError(message, path.name, kind)
+    if not exported and any(map(format_of, names)):
+        return IntakeError(_DATA.format(what="a zip of images"), path.name, _UNSUPPORTED)
     return None
