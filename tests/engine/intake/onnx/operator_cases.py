@@ -34,6 +34,17 @@ def logical(operator, *, alone=False):
     return several(operator, start + last, [tensor("a", -0.3), tensor("b", 0.5)])
 
 
+def whole(operator, number):
+    """Of whole numbers, negative ones too."""
+    nodes = [
+        node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        node("Mul", ["i", "seven"], ["j"]),
+        node(operator, ["j", "c"], ["k"]),
+        node("Cast", ["k"], ["y"], to=TensorProto.FLOAT),
+    ]
+    return several(operator, nodes, [tensor("seven", 7, WHOLE), tensor("c", number, WHOLE)])
+
+
 def positive(operator, **attributes):
     return several(operator, [node("Abs", ["x"], ["a"]), node(operator, ["a"], ["y"], **attributes)])
 
@@ -95,26 +106,8 @@ CASES = [
     several("Sub", [node("Sub", ["c", "x"], ["y"])], [tensor("c", 1.0)]),
     one("Mul", "x"),
     one("Div", "c", stored=[tensor("c", 3.0)]),
-    several(
-        "Div",
-        [
-            node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-            node("Mul", ["i", "seven"], ["j"]),
-            node("Div", ["j", "two"], ["k"]),
-            node("Cast", ["k"], ["y"], to=TensorProto.FLOAT),
-        ],
-        [tensor("seven", 7, WHOLE), tensor("two", 2, WHOLE)],
-    ),
-    several(
-        "Mod",
-        [
-            node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-            node("Mul", ["i", "seven"], ["j"]),
-            node("Mod", ["j", "four"], ["k"]),
-            node("Cast", ["k"], ["y"], to=TensorProto.FLOAT),
-        ],
-        [tensor("seven", 7, WHOLE), tensor("four", 4, WHOLE)],
-    ),
+    whole("Div", 2),
+    whole("Mod", 4),
     one("Mod", "c", stored=[tensor("c", 0.3)], fmod=1),
     one("Pow", "c", stored=[tensor("c", 3.0)]),
     several("Pow", [node("Pow", ["c", "x"], ["y"])], [tensor("c", 2.0)]),
