@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, exists, or_, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import now
@@ -15,7 +15,7 @@ from store.identity import new_id
 from store.objects import Objects
 from store.states import FINISHED, JobState
 from store.tables import DEFAULT_WORKSPACE, artifact, dataset, event, job, job_model, model, step
-from store.uploads import InUse
+from store.uploads import InUse, uses_models
 
 Json = dict[str, Any]
 
@@ -222,14 +222,8 @@ def remove(database: Database, objects: Objects, id_: str, workspace: str = DEFA
         if state not in FINISHED:
             raise InUse(id_)
         connection.execute(select(artifact.c.id).where(artifact.c.job_id == id_).with_for_update())
-        user = job.alias()
-        given = exists().where(artifact.c.job_id == id_, artifact.c.id == user.c.model_id)
-        named = exists().where(
-            artifact.c.job_id == id_, artifact.c.id == job_model.c.model_id, job_model.c.job_id == user.c.id
-        )
-        blocked = connection.execute(
-            select(user.c.id).where(or_(given, named), user.c.state.not_in(FINISHED)).limit(1)
-        ).scalar()
+        made = uses_models(select(artifact.c.id).where(artifact.c.job_id == id_))
+        blocked = connection.execute(select(job.c.id).where(made, job.c.state.not_in(FINISHED)).limit(1)).scalar()
         if blocked is not None:
             raise InUse(blocked)
         connection.execute(delete(job).where(*mine))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, delete, exists, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.clock import now
@@ -102,6 +102,12 @@ def listed(
         return connection.execute(query).mappings().all()
 
 
+def uses_models(ids: Sequence[str] | Select[tuple[str]]) -> ColumnElement[bool]:
+    """Of a job: it works on one of these models or artifacts, or one of its steps names one."""
+    named = exists().where(job_model.c.job_id == job.c.id, job_model.c.model_id.in_(ids))
+    return or_(job.c.model_id.in_(ids), named)
+
+
 def remove(
     database: Database, objects: Objects, kind: UploadKind, id_: str, workspace: str = DEFAULT_WORKSPACE
 ) -> bool:
@@ -110,11 +116,8 @@ def remove(
     with database.write() as connection:
         # Locked first: a job that is just being submitted holds it, and is seen below once it is committed.
         connection.execute(select(table.c.id).where(table.c.id == id_).with_for_update())
-        needed = job.c.dataset_id == id_
-        if kind == "model":
-            named = exists().where(job_model.c.job_id == job.c.id, job_model.c.model_id == id_)
-            needed = or_(job.c.model_id == id_, named)
-        user = connection.execute(select(job.c.id).where(needed, job.c.state.not_in(FINISHED)).limit(1)).scalar()
+        uses = uses_models([id_]) if kind == "model" else job.c.dataset_id == id_
+        user = connection.execute(select(job.c.id).where(uses, job.c.state.not_in(FINISHED)).limit(1)).scalar()
         if user is not None:
             raise InUse(user)
         sha256 = connection.execute(

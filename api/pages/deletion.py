@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from starlette.responses import Response
 
 from api.jobs.routes import JobId, whole
@@ -72,7 +72,7 @@ def _upload(service: Service, kind: UploadKind, id_: str) -> Any:
 
 def _ask_upload(service: Service, kind: UploadKind, id_: str, status: int = 200) -> Response:
     row = _upload(service, kind, id_)
-    needed = job.c.model_id if kind == "model" else job.c.dataset_id
+    uses = uploads.uses_models([id_]) if kind == "model" else job.c.dataset_id == id_
     with service.database.read() as connection:
         same = [
             (f"/{other}s/{found.id}", found.name)
@@ -81,7 +81,7 @@ def _ask_upload(service: Service, kind: UploadKind, id_: str, status: int = 200)
                 select(table.c.id, table.c.name).where(table.c.sha256 == row["sha256"], table.c.id != id_).limit(NAMED)
             )
         ]
-    users = _users(service, needed == id_)
+    users = _users(service, uses)
     return html("delete_upload.html", status=status, kind=kind, row=row, same=same, **users)
 
 
@@ -94,7 +94,7 @@ def _delete_upload(service: Service, kind: UploadKind, id_: str) -> Response:
     return _gone(f"/{kind}s", row["name"])
 
 
-def _users(service: Service, uses: Any) -> dict[str, Any]:
+def _users(service: Service, uses: ColumnElement[bool]) -> dict[str, Any]:
     """The jobs that something was used in: `blocking`, which aren't finished, and those that stay without it."""
     found = select(job.c.id, job.c.name, job.c.state).where(uses, job.c.workspace_id == DEFAULT_WORKSPACE)
     done = found.where(job.c.state.in_(FINISHED))
@@ -110,8 +110,7 @@ def _ask_job(service: Service, id_: str, status: int = 200) -> Response:
     folder = service.objects.list(f"jobs/{id_}")
     checkpoints = sum(size for key, size in folder.items() if key.startswith(f"jobs/{id_}/checkpoints/"))
     log = next((size for key, size in folder.items() if key == f"jobs/{id_}/log"), 0)
-    made = select(artifact.c.id).where(artifact.c.job_id == id_)
-    users = _users(service, job.c.model_id.in_(made))
+    users = _users(service, uploads.uses_models(select(artifact.c.id).where(artifact.c.job_id == id_)))
     files = jobs.artifacts(service.database, id_)
     finished = row["state"] in FINISHED
     context = {"row": row, "files": files, "checkpoints": checkpoints, "log": log, "finished": finished}

@@ -168,6 +168,15 @@ def test_a_model_that_a_job_needs_is_not_deleted(api: Running, site: Page) -> No
     assert api.http.get(f"/v1/jobs/{done}").json()["state"] == "canceled"
 
 
+def test_a_model_that_a_step_names_is_not_deleted(api: Running, plain: Page) -> None:
+    data, teacher = api.dataset({"x": {"shape": [600, 1, 28, 28], "dtype": "float32"}}), api.model()
+    distill = {"method": "distill", "teachers": [{"model": teacher}]}
+    job = api.submit(name="learns", dataset=data, steps=[distill])["id"]
+    plain.goto(f"/models/{teacher}/delete")
+    expect(plain.get_by_role("alert").get_by_role("link", name="learns")).to_have_attribute("href", f"/jobs/{job}")
+    assert api.http.post(f"/models/{teacher}/delete").status_code == 409
+
+
 def test_deleting_a_job_tells_its_files_and_who_uses_them(api: Running, site: Page) -> None:
     job = api.submit(name="first")["id"]
     site.goto(f"/jobs/{job}/delete")
