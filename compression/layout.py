@@ -62,9 +62,13 @@ def channels_first(stored: Sequence[int], declared: Preprocess, image: ImageShap
         return 1, stored[0], stored[1]
     if len(stored) != 3:
         return None
-    last = declared.layout == "NHWC" or (declared.layout == "as-is" and image.channels_last)
     first, second, third = stored
-    return (third, first, second) if last else (first, second, third)
+    return (third, first, second) if stored_channels_last(declared, image) else (first, second, third)
+
+
+def stored_channels_last(declared: Preprocess, image: ImageShape) -> bool:
+    """Whether stored samples of three axes have their channels along the last."""
+    return declared.layout == "NHWC" or (declared.layout == "as-is" and image.channels_last)
 
 
 def sample_fault(stored: Sequence[int], wanted: Sequence[int], declared: Preprocess) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compression.data.resize import resize_arrays
 from compression.errors import DataError
-from compression.layout import channels_first, image_shape, sample_fault
+from compression.layout import channels_first, image_shape, sample_fault, stored_channels_last
 from compression.network import Input
 from compression.spec import Preprocess
 
@@ -32,8 +32,8 @@ def _placed(stored: Array, entry: Input, declared: Preprocess) -> Array:
     if image is None or (declared.layout == "as-is" and declared.resize is None):
         return stored
     shape = channels_first(stored.shape[1:], declared, image)
-    if shape is not None and stored.shape[1:] != shape:
-        stored = stored.transpose(0, 3, 1, 2) if stored.ndim == 4 else stored
+    if stored.ndim == 4 and stored_channels_last(declared, image):
+        stored = stored.transpose(0, 3, 1, 2)
     value = stored.reshape(len(stored), *shape) if shape is not None else stored
     if declared.resize is not None:
         value = resize_arrays(value, image.height, image.width, declared.resize, entry.name)

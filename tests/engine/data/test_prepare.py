@@ -105,6 +105,12 @@ def test_the_order_is_layout_resize_scale_mean_std_layout(
     np.testing.assert_allclose(found.numpy(), expected.reshape(5, *wanted), atol=1e-5)
 
 
+def test_channels_come_first_of_samples_with_three_equal_sides_too() -> None:
+    value = pixels(5, 2, 4, 4, 4)
+    found = prepare(value, Input("x", (4, 4, 4)), Preprocess(layout="NHWC"))
+    assert np.array_equal(found.numpy(), value.transpose(0, 3, 1, 2))
+
+
 def test_mean_and_std_go_along_features_where_there_is_no_image() -> None:
     value = RANDOM.normal(size=(7, 4)).astype(np.float32)
     found = prepare(value, Input("x", (4,)), Preprocess(mean=[1, 2, 3, 4], std=[1, 2, 4, 8]))
