@@ -129,7 +129,7 @@ def _label_faults(spec: DataSpec, model: Json, data: Json) -> Iterator[Fault]:
 
 
 def _labels(spec: DataSpec, data: Json) -> Iterator[tuple[Sequence[int], int | None, str]]:
-    """(shape of one label, highest class, task) of each split that has labels and whose task is sure."""
+    """(shape of one label, highest class, task) of the labels, all splits together, where their task is sure."""
     labels = data.get("labels")
     if labels is None:
         return
@@ -137,10 +137,11 @@ def _labels(spec: DataSpec, data: Json) -> Iterator[tuple[Sequence[int], int | N
     if data.get("images") is not None:
         yield [], data["images"]["classes"] - 1, task
         return
+    tops: dict[tuple[int, ...], list[int]] = {}
     for key, facts in data["arrays"].items():
         if place(key)[0] == LABELS:
-            label = facts["shape"][1:]
-            if task == "multilabel" and not label:
-                label = [1]
-            top = int(facts["max"]) if task == "classification" and "max" in facts else None
-            yield label, top, task
+            label = tuple(facts["shape"][1:]) or ((1,) if task == "multilabel" else ())
+            top = [int(facts["max"])] if task == "classification" and "max" in facts else []
+            tops[label] = tops.get(label, []) + top
+    for label, found in tops.items():
+        yield label, max(found, default=None), task

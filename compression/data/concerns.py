@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from compression.layout import place
 
 FEW_SAMPLES = 100
 UNBALANCED = 10.0
@@ -15,7 +17,7 @@ NAMED = 5  # so many classes are listed, the others counted
 @dataclass(frozen=True)
 class Concern:
     """`kind` is stable: class-missing, class-unbalanced, class-gap, class-order, constant-input, constant-feature,
-    not-normalised, not-finite, duplicates, few-samples, labels, probabilities. `where`: an array, input or split."""
+    not-normalised, not-finite, duplicates, few-samples, labels, probabilities. `where`: arrays, an input or a split."""
 
     kind: str
     message: str
@@ -72,8 +74,18 @@ def value_concerns(where: str, low: float, high: float, mean: float, std: float,
     figures = f"values from {low:.4g} to {high:.4g}, mean {mean:.4g}, standard deviation {std:.4g}"
     advice = f"mean [{mean:.4g}] and std [{std:.4g}]"
     if images and low >= 0 and 1 < high <= 255:
-        advice = "scale 0.00392156862745098 (1/255)"
+        advice = "scale 1/255"
     return [Concern("not-normalised", f"{figures}; unless the network was trained on them, declare {advice}", where)]
+
+
+def told_once(concerns: Iterable[Concern]) -> list[Concern]:
+    """Of arrays by name: what several splits of an input share is said once, with the figures of the first."""
+    found: dict[tuple[str, str], Concern] = {}
+    for concern in concerns:
+        same = concern.kind if concern.kind == "not-normalised" else concern.message
+        key = place(concern.where)[0], same
+        found[key] = replace(found[key], where=f"{found[key].where}, {concern.where}") if key in found else concern
+    return list(found.values())
 
 
 def size_concerns(sizes: Mapping[str, int]) -> list[Concern]:

@@ -20,6 +20,7 @@ from compression.data.concerns import (
     listed,
     order_concerns,
     size_concerns,
+    told_once,
     value_concerns,
 )
 from compression.data.facts import (
@@ -35,41 +36,41 @@ from compression.data.facts import (
 from compression.data.labels import read_labels, task_of
 from compression.errors import DataError
 from compression.intake.arrays import read_arrays
-from compression.intake.images import ImageSet, is_image_set, read_image_set
+from compression.intake.images import ImageSet, Sample, is_image_set, read_image_set
 from compression.intake.picture import decode
-from compression.layout import LABELS, made_splits, place
+from compression.layout import LABELS, SPLITS, made_splits, place
 from compression.spec import DataSpec
 
 Array = NDArray[np.generic]
 Json = dict[str, Any]
 STRIP = 1 << 20  # pixels
+ORDER = list(dict.fromkeys(SPLITS.values()))
 
 
 def inspect_data(path: Path) -> Json:
-    """JSON facts. `splits`: samples by split, as stored. `labels`: task, classes, and samples by split and class; None
-    without labels. `samples`: pictures. `warnings`: {"kind", "message", "where"}. DataError: the file can't be read."""
+    """JSON facts, training first wherever splits follow one another. `splits`: samples by split, as stored. `labels`:
+    task, classes, and samples by split and class; None without labels. `samples`: pictures. `warnings`: {"kind",
+    "message", "where"}. DataError: the file can't be read."""
     return _of_images(read_image_set(path)) if is_image_set(path) else _of_arrays(read_arrays(path))
 
 
-def _of_arrays(arrays: Mapping[str, Array]) -> Json:
+def _of_arrays(stored: Mapping[str, Array]) -> Json:
+    arrays = dict(sorted(stored.items(), key=lambda item: ORDER.index(place(item[0])[1])))
     facts = {name: describe_array(value) for name, value in arrays.items()}
     inputs: dict[str, dict[str, Array]] = {}
     labels: dict[str, Array] = {}
-    pictures = thumbnails.Thumbnails()
-    concerns: list[Concern] = []
     for key, value in arrays.items():
         name, split = place(key)
         if name == LABELS:
             labels[split] = value
         elif value.ndim:
             inputs.setdefault(split, {})[name] = value
+    concerns = told_once(entry for key, value in arrays.items() for entry in _array_concerns(key, value, facts[key]))
+    pictures = thumbnails.Thumbnails()
     for key, value in arrays.items():
         name, split = place(key)
         if name != LABELS:
-            concerns += _array_concerns(key, value, facts[key])
             thumbnails.of_array(pictures, value, facts[key], split, labels.get(split))
-        elif not facts[key].get("finite", True):
-            concerns.append(Concern("not-finite", "NaN or infinite values", key))
     sizes = {split: min(len(value) for value in found.values()) for split, found in inputs.items()}
     described = _array_labels(labels, concerns)
     return {
@@ -94,6 +95,8 @@ def _of_arrays(arrays: Mapping[str, Array]) -> Json:
 def _array_concerns(key: str, value: Array, facts: Json) -> list[Concern]:
     if not facts.get("finite", True):
         return [Concern("not-finite", "NaN or infinite values: no job will take this array", key)]
+    if place(key)[0] == LABELS:
+        return []
     found = []
     images = thumbnails.is_image_like(value)
     # Token ids and masks are integers too: only bytes that look like images are numbers to normalise.
@@ -128,7 +131,8 @@ def _array_labels(stored: Mapping[str, Array], concerns: list[Concern]) -> Json 
             split: {str(index): int(count) for index, count in enumerate(value.flatten(1).sum(0).tolist())}
             for split, value in read.items()
         }
-        classes = list(map(str, range(next(iter(read.values()))[0].numel())))[:SHOWN_CLASSES]
+        width = next(iter(read.values())).shape[1:].numel()
+        classes = list(map(str, range(min(width, SHOWN_CLASSES))))
     else:
         return {"task": task, "classes": None, "counts": None}
     concerns += class_concerns(counts)
@@ -143,7 +147,8 @@ def _of_images(images: ImageSet) -> Json:
     sides: list[tuple[int, int]] = []
     digests: dict[str, list[bytes]] = {}
     shown: set[int | None] = set()
-    for sample, content, opened in images.pictures(images.samples):
+    samples = sorted(images.samples, key=lambda sample: ORDER.index(sample.split))
+    for sample, content, opened in images.pictures(samples):
         image = decode(opened, sample.name)
         formats[opened.format or "?"] += 1
         channels["1" if image.mode == "L" else "3"] += 1
@@ -156,18 +161,18 @@ def _of_images(images: ImageSet) -> Json:
         if sample.split == "train" and not pictures.full and (sample.label is None or sample.label not in shown):
             shown.add(sample.label)
             pictures.add(image, sample.split, None if sample.label is None else images.classes[sample.label])
-    sizes = Counter(sample.split for sample in images.samples)
+    sizes = Counter(sample.split for sample in samples)
     facts = moments.as_dict()
     concerns = value_concerns("", facts["min"], facts["max"], facts["mean"], facts["std"], images=True)
     concerns += order_concerns(images.classes)
     labels = None
     if images.classes:
-        counts = _class_counts(images)
+        counts = _class_counts(samples, images.classes)
         concerns += class_concerns(counts)
         shown_counts = counts if len(images.classes) <= SHOWN_CLASSES else None
         labels = {"task": "classification", "classes": list(images.classes[:SHOWN_CLASSES]), "counts": shown_counts}
     described = {
-        "count": len(images.samples),
+        "count": len(samples),
         "skipped": images.skipped,
         "channels": dict(channels),
         "formats": dict(formats),
@@ -199,12 +204,12 @@ def _strips(image: Image.Image) -> Iterator[Array]:
         yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
-def _class_counts(images: ImageSet) -> dict[str, dict[str, int]]:
+def _class_counts(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
-    for sample in images.samples:
+    for sample in samples:
         if sample.label is not None:
             found = counts.setdefault(sample.split, {})
-            name = images.classes[sample.label]
+            name = classes[sample.label]
             found[name] = found.get(name, 0) + 1
     return counts
 

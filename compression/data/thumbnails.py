@@ -32,12 +32,14 @@ class Thumbnails:
         return len(self.samples) >= MOST
 
     def add(self, image: Image.Image, split: str, class_: str | None) -> None:
+        if self.full:
+            return
         scale = min(1.0, SIDE / max(image.size))
         small = image.resize([max(1, round(side * scale)) for side in image.size], reducing_gap=3.0)
         stream = io.BytesIO()
         small.save(stream, "PNG", optimize=True)
         text = base64.b64encode(stream.getvalue()).decode()
-        if not self.full and len(text) <= self._left:
+        if len(text) <= self._left:
             self._left -= len(text)
             self.samples.append({"split": split, "class": class_, "png": text})
 

@@ -37,6 +37,11 @@ def arrays(folder: Path, **values: Any) -> Json:
     [
         ({"x": X, "y": Y}, {}, []),
         ({"x": X, "y": Y + 1}, {}, ["label 10 is out of range: the output output has 10 classes"]),
+        (
+            {"x": X, "y": Y + 1, "x_val": X, "y_val": Y + 3, "x_test": X, "y_test": Y + 2},
+            {},
+            ["label 12 is out of range: the output output has 10 classes"],
+        ),
         ({"x": np.where(X > 9, np.inf, X), "y": Y}, {}, ["NaN or infinite"]),
         ({"x": X[:4], "y": Y[:4]}, {}, ["too few samples (4) to make a test split"]),
         ({"x": X[:4], "y": Y[:4]}, {"test_fraction": 0.3, "validation_fraction": 0.4}, []),

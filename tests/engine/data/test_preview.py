@@ -84,6 +84,26 @@ def test_warnings(tmp_path: Path, arrays: dict[str, Any], kind: str, where: str,
     assert said in messages[0]
 
 
+def test_what_splits_share_is_said_once(tmp_path: Path) -> None:
+    images = {f"x_{split}": RANDOM.integers(0, 256, (120, 8, 8), dtype=np.uint8) for split in ("test", "val", "train")}
+    (entry,) = inspect(tmp_path, **images)["warnings"]
+    assert entry["where"] == "x_train, x_val, x_test"
+    assert entry["message"].endswith("declare scale 1/255")
+    constant = {f"x_{split}": np.full((120, 3), value) for split, value in (("train", 1), ("val", 2), ("test", 1))}
+    found = inspect(tmp_path, **{name: value.astype(np.float32) for name, value in constant.items()})
+    assert kinds(found) >= {("constant-input", "x_train, x_test"), ("constant-input", "x_val")}
+
+
+def test_training_comes_first(tmp_path: Path) -> None:
+    arrays = {f"x_{split}": RANDOM.normal(size=(120, 8, 8)) for split in ("calibration", "test", "train", "val")}
+    found = inspect(tmp_path, **arrays)
+    assert list(found["splits"]) == ["train", "validation", "test", "calibration"]
+    assert {sample["split"] for sample in found["samples"]} == {"train"}
+    members = {f"{split}/{name}/1.png": encoded(pixels(1)) for split in ("test", "train", "val") for name in "ab"}
+    found = inspect_data(write_zip(tmp_path / "d.zip", members))
+    assert list(found["splits"]) == list(found["labels"]["counts"]) == ["train", "validation", "test"]
+
+
 def test_sound_data_has_no_warnings(tmp_path: Path) -> None:
     ids = RANDOM.integers(1, 1000, (2000, 12))
     found = inspect(tmp_path, x=RANDOM.normal(size=(2000, 3)), ids=ids, y=np.arange(2000) % 4)
