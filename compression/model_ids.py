@@ -1,7 +1,7 @@
 """Other models that a step names beside the job's own: teachers, a student, weights to start from.
 
 A method marks such a field by its type, `ModelId`, wherever in its spec it stands. No more: the API checks the model
-and holds it, the worker fetches it, and `context.model(id)` gives it (docs/decisions/0011).
+and holds it, the worker fetches it, and `context.model(id)` gives it (docs/decisions/0012).
 """
 
 from __future__ import annotations
