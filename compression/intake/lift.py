@@ -15,11 +15,12 @@ from compression.intake.aten_call import AtenCall, Value, aten_call
 from compression.intake.lift_batch import Place, batch_places
 from compression.intake.lift_functions import BURNT, Called, free_axis, lift_function, passes_through
 from compression.intake.lift_modules import Leaf, lift_module, training_mode
+from compression.intake.places import Places
 from compression.intake.program import Program
 from compression.intake.same import check_same
 from compression.intake.shapes import RUN_ERRORS, shapes
 from compression.network import Network, Signature
-from compression.vocabulary import RESERVED, aten, module_arguments, size, state
+from compression.vocabulary import aten, module_arguments, size, state
 
 
 def lift(program: Program) -> Network:
@@ -49,6 +50,7 @@ class _Lifting:
         self.program = program
         self.trials = trials
         self.root = nn.Module()
+        self.put = Places(self.root)
         self.graph = fx.Graph()
         self.values: dict[fx.Node, Value] = {}
         self.stands_for: dict[fx.Node, fx.Node] = {}
@@ -82,13 +84,7 @@ class _Lifting:
         """Attaches a parameter or buffer that no leaf module owns, under its own name."""
         tensor: Tensor = getattr(self.program.module, str(node.target))
         if id(tensor) not in self.attached:
-            holder, name = self._place(self.program.names[str(node.target)])
-            parent = self.root.get_submodule(holder)
-            if isinstance(tensor, nn.Parameter):
-                parent.register_parameter(name, tensor)
-            else:
-                parent.register_buffer(name, tensor)
-            self.attached[id(tensor)] = f"{holder}.{name}".lstrip(".")
+            self.attached[id(tensor)] = self.put.tensor(self.program.names[str(node.target)], tensor)
         return self.attached[id(tensor)]
 
     def _call(self, node: fx.Node) -> None:
@@ -183,9 +179,7 @@ class _Lifting:
         return re.sub(r"[._]?(weight|running_mean)$", "", owned) or call.node.name
 
     def _place_module(self, wanted: str, leaf: Leaf) -> str:
-        holder, name = self._place(wanted)
-        self.root.get_submodule(holder).add_module(name, leaf.module)
-        path = f"{holder}.{name}".lstrip(".")
+        path = self.put.module(wanted, leaf.module)
         self._adopt_counter(path, leaf.module)
         for part, tensor in state(leaf.module).items():
             self.attached.setdefault(id(tensor), f"{path}.{part}")
@@ -197,31 +191,6 @@ class _Lifting:
         attribute = next((key for key, name in self.program.names.items() if name == wanted), None)
         if attribute is not None and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.num_batches_tracked = getattr(self.program.module, attribute)
-
-    def _place(self, path: str) -> tuple[str, str]:
-        """Makes the containers for `path`: the holder's path and a name that is free in it. A part that would hide an
-        attribute of `GraphModule`, or is taken, gets an underscore."""
-        holder: nn.Module = self.root
-        *containers, name = path.split(".")
-        placed: list[str] = []
-        for part in containers:
-            free = _free(part)
-            while hasattr(holder, free) and type(getattr(holder, free)) is not nn.Module:
-                free += "_"
-            if not hasattr(holder, free):
-                holder.add_module(free, nn.Module())
-            holder = getattr(holder, free)
-            placed.append(free)
-        name = _free(name)
-        while hasattr(holder, name):
-            name += "_"
-        return ".".join(placed), name
-
-
-def _free(part: str) -> str:
-    while part in RESERVED:
-        part += "_"
-    return part
 
 
 def _plain(call: AtenCall) -> Called:

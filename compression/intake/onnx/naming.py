@@ -1,14 +1,11 @@
-"""Names: of modules and tensors from those in the file, and of inputs and outputs."""
+"""Names made of those in the file: of modules and tensors, and of inputs and outputs."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 
-from torch import Tensor, nn
-
-from compression.vocabulary import RESERVED, is_identifier
+from compression.vocabulary import is_identifier
 
 _OWNED = re.compile(r"[._](weights?|bias|scale|gamma|running_mean|W|w_0|kernel|ReadVariableOp)(:0)?$")
 _LONGEST = 60
@@ -30,6 +27,10 @@ def module_path(weight: str, node: str, operator: str) -> str:
     return _path(".".join(parts).split(".")) or operator.lower()
 
 
+def tensor_path(name: str) -> str:
+    return _path(name.split(".")) or "constant"
+
+
 def identifiers(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, ...]:
     """The names as identifiers, all different from each other and from those taken."""
     used = {*taken}
@@ -46,65 +47,6 @@ def identifiers(names: Iterable[str], taken: Iterable[str] = ()) -> tuple[str, .
     return tuple(found)
 
 
-class Places:
-    """Puts leaf modules and tensors into a tree of containers, at names that are free."""
-
-    def __init__(self, root: nn.Module) -> None:
-        self.root = root
-        self.counts: Counter[str] = Counter()  # by a path that was taken: the number that the next one gets
-
-    def module(self, path: str, leaf: nn.Module) -> str:
-        holder, name, whole = self._free(path)
-        holder.add_module(name, leaf)
-        return whole
-
-    def tensor(self, path: str, tensor: Tensor) -> str:
-        holder, name, whole = self._free(_path(path.split(".")) or "constant")
-        if isinstance(tensor, nn.Parameter):
-            holder.register_parameter(name, tensor)
-        else:
-            holder.register_buffer(name, tensor)
-        return whole
-
-    def forget(self, path: str) -> None:
-        """Takes a tensor away, and the containers that are empty then, so that a layer can have their name."""
-        holder, _, name = path.rpartition(".")
-        delattr(self.root.get_submodule(holder), name)
-        while holder:
-            inner = self.root.get_submodule(holder)
-            outer, _, name = holder.rpartition(".")
-            held = [*inner.children(), *inner.parameters(), *inner.buffers()]
-            if type(inner) is not nn.Module or held:
-                return
-            delattr(self.root.get_submodule(outer), name)
-            holder = outer
-
-    def _free(self, path: str) -> tuple[nn.Module, str, str]:
-        holder: nn.Module = self.root
-        *containers, last = path.split(".")
-        placed: list[str] = []
-        for part in containers:
-            name = _allowed(part)
-            while hasattr(holder, name) and type(getattr(holder, name)) is not nn.Module:
-                name += "_"
-            if not hasattr(holder, name):
-                holder.add_module(name, nn.Module())
-            holder = getattr(holder, name)
-            placed.append(name)
-        name = _allowed(last)
-        wanted = ".".join([*placed, name])
-        while hasattr(holder, name):
-            self.counts[wanted] += 1
-            name = f"{_allowed(last)}_{self.counts[wanted]}"
-        return holder, name, ".".join([*placed, name])
-
-
 def _path(parts: Iterable[str]) -> str:
     plain = (re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_")[:_LONGEST] for part in parts)
     return ".".join([part for part in plain if part][-6:])
-
-
-def _allowed(part: str) -> str:
-    while part in RESERVED:
-        part += "_"
-    return part

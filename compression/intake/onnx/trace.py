@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from compression.errors import IntakeError
-from compression.intake.onnx.naming import Places
+from compression.intake.onnx.naming import tensor_path
 from compression.intake.onnx.value import (
     LARGEST_VALUE,
     Argument,
@@ -29,6 +29,7 @@ from compression.intake.onnx.value import (
     values_in,
     varies,
 )
+from compression.intake.places import Places
 from compression.intake.shapes import RUN_ERRORS
 from compression.vocabulary import size, state
 
@@ -181,7 +182,7 @@ class Trace:
             self.kept.append(tensor)
             trained = bool(name) and tensor.is_floating_point() and tensor.numel() > 1 and not _is_mask(tensor)
             held = self.parameter(tensor) if trained else tensor.clone(memory_format=torch.contiguous_format)
-            path = self.places.tensor(name or "constant", held)
+            path = self.places.tensor(tensor_path(name), held)
             node = self.graph.get_attr(path)
             self._noted(node, [tensor.to("meta")] * len(self.batches))
             self.attached[key] = node
