@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -394,3 +398,19 @@ def settled(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> tuple[n
                 entry.running_mean = torch.randn(entry.num_features, generator=generator) * 0.2
                 entry.running_var = torch.rand(entry.num_features, generator=generator) + 0.5
     return module.eval(), torch.randn((2, *shape), generator=generator)
+
+
+def export(module: nn.Module, example: Tensor, path: Path, opset: int | None, *, dynamic: bool = True) -> None:
+    """Writes `.onnx` with the older exporter of torch, or with the newer one where the opset is None. A batch that
+    isn't dynamic is the example's."""
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    given: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    if opset is None:
+        given |= {"dynamo": True, "external_data": False, "verbose": False}
+        given["dynamic_shapes"] = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
+    else:
+        given |= {"dynamo": False, "opset_version": opset}
+        given["dynamic_axes"] = {"x": {0: "batch"}, "y": {0: "batch"}} if dynamic else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters, about themselves
+        torch.onnx.export(module, (example,), path, **given)

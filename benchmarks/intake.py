@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -113,23 +111,10 @@ def _export(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], ex
         module, example = foreign.settled(make(), shape)
     else:
         module, example = make(), torch.randn(2, *shape)
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters, about themselves
-        if exporter == "older":
-            torch.onnx.export(module, (example[:1],), path, dynamo=False, opset_version=17, input_names=["x"])
-        else:
-            dynamic = ({0: torch.export.Dim("batch", min=1)},)
-            torch.onnx.export(
-                module,
-                (example,),
-                path,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["x"],
-                dynamic_shapes=dynamic,
-            )
+    if exporter == "older":
+        foreign.export(module, example[:1], path, 17, dynamic=False)
+    else:
+        foreign.export(module, example, path, None)
 
 
 def _network(path: Path, shapes: dict[str, list[int]]) -> Network | OpaqueOnnx:

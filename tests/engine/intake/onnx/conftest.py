@@ -1,11 +1,9 @@
-import logging
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.foreign import FOREIGN, settled
+from benchmarks.foreign import FOREIGN, export, settled
 from compression.intake.model import read_model
 
 
@@ -21,8 +19,7 @@ def exported(tmp_path_factory):
             torch.manual_seed(0)
             cls, shape = FOREIGN[name]
             module, example = settled(cls(), shape)
-            example = example if dynamic else example[:1]
-            _export(module, example, path, opset, dynamic)
+            export(module, example if dynamic else example[:1], path, opset, dynamic=dynamic)
         return path
 
     return made
@@ -40,33 +37,3 @@ def network(exported):
         return read[key].copy()
 
     return of
-
-
-def _export(module, example, path, opset, dynamic):
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters, about themselves
-        if opset is None:
-            shapes = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)} if dynamic else {}
-            torch.onnx.export(
-                module,
-                (example,),
-                path,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                input_names=["x"],
-                **shapes,
-            )
-        else:
-            axes = {"dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}}} if dynamic else {}
-            torch.onnx.export(
-                module,
-                (example,),
-                path,
-                dynamo=False,
-                opset_version=opset,
-                input_names=["x"],
-                output_names=["y"],
-                **axes,
-            )
