@@ -10,30 +10,20 @@ numbers instead of layer pairs makes concatenation, flattening and attention ord
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from compression.intake.shapes import shapes
 from compression.network import Network
-from compression.pruning import contractions, views
-from compression.pruning.channel_map import Average, ChannelMap, Labels, Layer, Product, Read
+from compression.pruning import contractions, layers, views
+from compression.pruning.channel_map import ChannelMap, Labels
 from compression.pruning.graph_names import operator_name, shared_parameters, shared_tensors
 from compression.pruning.numbers import Ids, Numbers
 
 Value: TypeAlias = "Labels | list[Labels]"
-Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
 
-ELEMENTWISE = (
-    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.LeakyReLU,
-    nn.ELU, nn.Mish, nn.Softplus, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity,
-)  # fmt: skip
-SPATIAL = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d, nn.Upsample,
-)  # fmt: skip
 UNARY_FUNCTIONS = {
     "neg", "abs", "exp", "sqrt", "rsqrt", "pow", "relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish",
     "hardsigmoid", "leaky_relu", "clamp", "clamp_min", "clamp_max", "contiguous", "clone", "detach", "alias", "dropout",
@@ -70,7 +60,8 @@ def map_channels(network: Network) -> ChannelMap:
 
 
 class Tracer:
-    """Walks the graph; what it finds goes into `map`. The rules of single operators are in `views`, `contractions`."""
+    """Walks the graph; what it finds goes into `map`. The rules of single operators are in `layers`, `views` and
+    `contractions`."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -171,7 +162,7 @@ class Tracer:
         if isinstance(self.sizes[node], int | float):
             return self._length(node)
         if node.op == "call_module":
-            return self._module(node, self.modules[str(node.target)])
+            return layers.follow_module(self, node, self.modules[str(node.target)])
         name = operator_name(node)
         if name in FUNCTIONS:
             return FUNCTIONS[name](self, node)
@@ -199,163 +190,3 @@ class Tracer:
             axes = [given % len(self.shape(source))] if isinstance(given, int) and labels else list(labels)
             self.freeze({a: labels[a] for a in axes if a in labels}, f"its size is computed with ({node.name})")
         return {}
-
-    def _module(self, node: fx.Node, module: nn.Module) -> Value:
-        labels = self.labels(node.args[0])
-        rank = len(self.shape(node))
-        if isinstance(module, nn.Linear):
-            return self._layer(node, module, rank - 1)
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) and rank == module.weight.dim():
-            return self._layer(node, module, 1)
-        if isinstance(module, nn.Embedding):
-            return self._embedding(node, module, labels)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.PReLU):
-            return self._norm(module, labels, 1)
-        if isinstance(module, nn.LayerNorm):
-            return self._layer_norm(node, module, labels, rank)
-        if isinstance(module, nn.GroupNorm):
-            return self._group_norm(node, module, labels)
-        if isinstance(module, nn.Softmax | nn.LogSoftmax) and isinstance(module.dim, int):
-            return self.keep_axis(node, labels, module.dim % rank)
-        if isinstance(module, nn.PixelShuffle):
-            return self._pixel_shuffle(node, module, labels)
-        if isinstance(module, ELEMENTWISE):
-            return labels
-        if isinstance(module, SPATIAL):
-            return self.keep_axis(node, labels, *range(2, rank))
-        return self.stop(node)
-
-    def _layer(self, node: fx.Node, module: nn.Linear | Convolution, axis: int) -> Labels:
-        name = self.names[id(module)]
-        groups = 1 if isinstance(module, nn.Linear) else module.groups
-        transposed = isinstance(module, nn.ConvTranspose2d)
-        labels = self.labels(node.args[0])
-        if not isinstance(module, nn.Linear):
-            labels = self.keep_axis(node, labels, *(other for other in labels if other != 1))
-        size, wanted = _widths(module)
-        inputs = labels.get(axis)
-        if inputs is None:
-            inputs = self.held(wanted, "it isn't a layer's output alone")
-        known = self.map.layers.get(name)
-        outputs = self.numbers.new(size) if known is None else known.outputs
-        if known is not None:  # a shared layer: every use must agree
-            self.numbers.unite(known.inputs, inputs)
-        layer = Layer(name, inputs, outputs, groups, transposed)
-        self._tie_groups(layer)
-        if name in self.tied:
-            self.freeze({0: inputs, 1: outputs}, f"{name} shares its weight with another layer")
-        self._declare(layer, module)
-        if not layer.depthwise:
-            self.map.reads.append(Read(node.name, (0,), axis - len(self.shape(node)), inputs))
-        self._count(node, module, layer, [ids for other, ids in labels.items() if other != axis])
-        return {**{other: ids for other, ids in labels.items() if other != axis}, axis: outputs}
-
-    def _tie_groups(self, layer: Layer) -> None:
-        if layer.transposed and layer.groups > 1:
-            self.freeze({0: layer.inputs, 1: layer.outputs}, f"{layer.name} is a transposed convolution with groups")
-        elif layer.depthwise:
-            self.numbers.unite(layer.inputs.repeat(len(layer.outputs) // layer.groups), layer.outputs)
-        elif layer.groups > 1:  # each group keeps the same places, so that groups stay equal in size
-            for ids in (layer.inputs, layer.outputs):
-                by_group = ids.reshape(layer.groups, -1)
-                for row in by_group[1:]:
-                    self.numbers.unite(by_group[0], row)
-
-    def _declare(self, layer: Layer, module: nn.Module) -> None:
-        """What changes in the module when channels go."""
-        name, channels = layer.name, self.map
-        channels.layers[name] = layer
-        channels.producers[name] = layer.outputs
-        places = {0: layer.outputs}
-        if not layer.depthwise:
-            places[1] = layer.inputs[: len(layer.inputs) // layer.groups]
-        if layer.transposed:
-            places = {} if layer.groups > 1 else {0: layer.inputs, 1: layer.outputs}
-        channels.slices[f"{name}.weight"] = places
-        if getattr(module, "bias", None) is not None:
-            channels.slices[f"{name}.bias"] = {0: layer.outputs}
-        kinds = ("in_features", "out_features") if isinstance(module, nn.Linear) else ("in_channels", "out_channels")
-        channels.attributes |= {(name, kinds[0]): layer.inputs, (name, kinds[1]): layer.outputs}
-        if layer.depthwise:
-            channels.attributes[name, "groups"] = layer.inputs
-        if not isinstance(module, nn.Linear):
-            channels.convolutions.add(name)
-
-    def _count(self, node: fx.Node, module: nn.Linear | Convolution, layer: Layer, others: list[Ids]) -> None:
-        source: Any = node.args[0]
-        pixels = math.prod(self.single_shape(source if layer.transposed else node))
-        each = module.weight.numel() // (len(layer.inputs) if layer.transposed else len(layer.outputs))
-        ends = (layer.outputs,) if layer.depthwise else (layer.outputs, layer.inputs)
-        self.map.products.append(Product(pixels * each, (*ends, *others)))
-
-    def _embedding(self, node: fx.Node, module: nn.Embedding, labels: Labels) -> Labels:
-        name = self.names[id(module)]
-        outputs = self.map.producers.get(name)
-        if outputs is None:
-            outputs = self.numbers.new(module.embedding_dim)
-        if name in self.tied:
-            self.numbers.freeze(outputs, f"{name} shares its weight with another layer")
-        self.map.producers[name] = outputs
-        self.map.slices[f"{name}.weight"] = {1: outputs}
-        self.map.attributes[name, "embedding_dim"] = outputs
-        return {**labels, len(self.shape(node)) - 1: outputs}
-
-    def _norm(self, module: nn.Module, labels: Labels, axis: int) -> Labels:
-        """A module with one parameter, or statistic, a channel."""
-        name, ids = self.names[id(module)], labels.get(axis)
-        if isinstance(module, nn.PReLU) and module.num_parameters == 1:
-            return labels
-        if ids is None:
-            return labels
-        if name in self.tied:
-            self.numbers.freeze(ids, f"{name} shares its parameters with another layer")
-        if name in self.map.norms:
-            self.numbers.unite(self.map.norms[name], ids)
-        self.map.norms[name] = ids
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            if getattr(module, part, None) is not None:
-                self.map.slices[f"{name}.{part}"] = {0: ids}
-        kind = {nn.PReLU: "num_parameters", nn.LayerNorm: "normalized_shape", nn.GroupNorm: "num_channels"}
-        self.map.attributes[name, kind.get(type(module), "num_features")] = ids
-        return labels
-
-    def _layer_norm(self, node: fx.Node, module: nn.LayerNorm, labels: Labels, rank: int) -> Labels:
-        if len(module.normalized_shape) > 1:
-            return self.keep_axis(node, labels, *range(rank - len(module.normalized_shape), rank))
-        if rank - 1 in labels:
-            self.numbers.mark(labels[rank - 1], "width")
-            self.map.averages[node.name] = Average(node.name, labels[rank - 1], None)
-        return self._norm(module, labels, rank - 1)
-
-    def _group_norm(self, node: fx.Node, module: nn.GroupNorm, labels: Labels) -> Labels:
-        """Whole groups go without a trace; channels out of every group change its statistics."""
-        ids = labels.get(1)
-        if ids is None:
-            return labels
-        groups, each = module.num_groups, module.num_channels // module.num_groups
-        rows, columns = (None, ids) if groups == 1 else (ids, None)
-        if groups > 1 and each > 1:
-            rows, columns = self.numbers.split(ids, groups, each)
-        if rows is None and groups > 1:
-            return self.keep_axis(node, labels, 1)
-        if columns is not None:
-            self.numbers.mark(columns, "width")
-        if rows is not None:
-            self.map.attributes[self.names[id(module)], "num_groups"] = rows
-        self.map.averages[node.name] = Average(node.name, ids, rows)
-        return self._norm(module, labels, 1)
-
-    def _pixel_shuffle(self, node: fx.Node, module: nn.PixelShuffle, labels: Labels) -> Labels:
-        labels = self.keep_axis(node, labels, *(axis for axis in labels if axis != 1))
-        if 1 not in labels or self.shape(node)[1] == 1:
-            return self.keep_axis(node, labels, 1)
-        rows, columns = self.numbers.split(labels[1], self.shape(node)[1], module.upscale_factor**2)
-        if columns is not None:
-            self.numbers.freeze(columns, f"{node.name} makes pixels of it")
-        return {} if rows is None else {1: rows}
-
-
-def _widths(module: nn.Linear | Convolution) -> tuple[int, int]:
-    if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features
-    return module.out_channels, module.in_channels
