@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (inspect, run):
         command.add_argument(
-            "--architecture", help='JSON for .safetensors: {"architecture": "resnet20", "arguments": {}}'
+            "--architecture",
+            help='JSON for .safetensors: {"architecture": "resnet20", "arguments": {}}; for free axes of an .onnx: '
+            '{"inputs": {"x": [3, 48, 192]}}',
         )
     for command in (inspect, listing, run):
         command.add_argument("--json", action="store_true", help="JSON on stdout")

@@ -100,7 +100,7 @@ def _remove(service: Service, kind: UploadKind, id_: str) -> Response:
     summary="Upload a model",
 )
 async def upload_model(service: InService, request: Request, facts: Annotated[ModelFacts, Query()]) -> Response:
-    """A `.pt2` archive, or a `.safetensors` file with its architecture: the raw body, or a form's part `file`.
+    """A `.pt2`, an `.onnx`, or a `.safetensors` with its architecture: the raw body, or a form's part `file`.
 
     It is inspected at once: look at the row until its state is `ready` or `rejected`.
     """

@@ -43,7 +43,7 @@ class Dataset(Upload):
 
 
 class Model(Upload):
-    architecture: Json | None = Field(description="what plain weights belong to")
+    architecture: Json | None = Field(description="as it was given: what weights belong to, or shapes")
     inspection: Json | None = Field(
         description="once ready: inputs, outputs, cost, layers, and for every method whether it can run (`methods`)"
     )
