@@ -129,7 +129,7 @@ class ChannelMap:
             for unit in self.open_units(ids):
                 producers.setdefault(unit, []).append(name)
         places = self._places()
-        found: dict[tuple[tuple[str, ...], frozenset[Part], frozenset[int]], list[int]] = {}
+        found: dict[tuple[tuple[str, ...], frozenset[Part], frozenset[tuple[int, int]]], list[int]] = {}
         for unit, names in producers.items():
             key = tuple(names), self.parts(unit, names), frozenset(places.get(unit, ()))
             found.setdefault(key, []).append(unit)
@@ -143,12 +143,14 @@ class ChannelMap:
             return marked
         return frozenset({"channels" if self.convolutions & set(names) else "neurons"})
 
-    def _places(self) -> dict[int, set[int]]:
-        """Which tensors and readers, by a number each, hold a unit: units that occur alike are interchangeable."""
+    def _places(self) -> dict[int, set[tuple[int, int]]]:
+        """Which tensors and readers, by a number each, hold a unit, and how often: units that occur alike are
+        interchangeable, a group of channels and a place in every group aren't."""
         arrays = [read.ids for read in self.reads] + [ids for axes in self.slices.values() for ids in axes.values()]
         arrays += [ids for product in self.products for ids in product.axes]
-        found: dict[int, set[int]] = {}
+        found: dict[int, set[tuple[int, int]]] = {}
         for place, ids in enumerate(arrays):
-            for unit in np.unique(self.members(ids)[1]).tolist():
-                found.setdefault(unit, set()).add(place)
+            units, counts = np.unique(self.members(ids)[1], return_counts=True)
+            for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
+                found.setdefault(unit, set()).add((place, count))
         return found

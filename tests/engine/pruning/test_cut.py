@@ -98,6 +98,12 @@ def test_a_whole_group_of_a_group_norm_goes_without_a_trace() -> None:
         torch.testing.assert_close(smaller.module(*x), wanted.module(*x), rtol=1e-5, atol=1e-6)
 
 
+def test_groups_and_places_in_them_are_widths_of_their_own() -> None:
+    """Where a layer norm reads both, they are the same part; one of each has to be left all the same."""
+    network = network_of(nn.Sequential(nn.Linear(6, 24), nn.GroupNorm(4, 24), nn.LayerNorm(24), nn.Linear(24, 5)), 6)
+    assert sorted(len(width.units) for width in map_channels(network).widths()) == [4, 6]
+
+
 def test_transposed_convolutions_and_pixels_made_of_channels_are_cut() -> None:
     network = network_of(Upsampled(), 1, 8, 8)
     channels = map_channels(network)
