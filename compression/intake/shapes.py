@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compression.errors import IntakeError
+from compression.intake.made_inside import MadeInside, storage
 from compression.network import Input, as_tuple
 
 Value: TypeAlias = Any  # of a node: a tensor, a number, a tuple of tensors
@@ -63,7 +64,7 @@ def shapes(module: fx.GraphModule, inputs: Iterable[Input], batch: int) -> dict[
     mode = FakeTensorMode()
     fakes = {id(tensor): mode.from_tensor(tensor) for tensor in [*module.parameters(), *module.buffers()]}
     trial = _Trial(copy.deepcopy(module, fakes), batch)
-    with mode:
+    with mode, trial.inside:
         trial.run(*[_input(spec, batch) for spec in inputs])
     by_name = {node.name: node for node in module.graph.nodes}
     return {by_name[name]: value for name, value in trial.values.items()}
@@ -93,15 +94,17 @@ class _Trial(fx.Interpreter):
         self.values: dict[str, Value] = {}
         self.extra_traceback = False
         self.batch = batch
-        self.stored = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        self.stored = {storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
         self.holders: Counter[int] = Counter()  # of each storage: the values in use that are views of it
         self.live = 0  # bytes
+        self.inside = MadeInside()
 
     def run_node(self, n: fx.Node) -> Value:
         try:
             if n.target in _ARITHMETIC and not all(isinstance(v, Tensor | int | float) for v in self._arguments(n)):
                 raise TypeError("arithmetic takes tensors and numbers")  # not "%9999999d" % 1 or [0] * 2**40
             self._bound_parts(n)
+            self.inside.largest = 0
             with torch.no_grad():
                 value = super().run_node(n)
         except RUN_ERRORS as error:
@@ -116,21 +119,23 @@ class _Trial(fx.Interpreter):
 
     def _count_live(self, n: fx.Node, value: Value) -> None:
         """Adds the value's memory, and takes away that of the values which are not used after this node."""
+        most = self.live + self.inside.largest
         for tensor in _tensors(value):
-            if _storage(tensor) not in self.stored:
-                self.live += 0 if self.holders[_storage(tensor)] else tensor.untyped_storage().nbytes()
-                self.holders[_storage(tensor)] += 1
-        if self.live > LARGEST_LIVE:
-            message = f"{self.live >> 20} MiB of values in use at once, at a batch of {self.batch}"
+            if storage(tensor) not in self.stored:
+                self.live += 0 if self.holders[storage(tensor)] else tensor.untyped_storage().nbytes()
+                self.holders[storage(tensor)] += 1
+        most = max(most, self.live)
+        if most > LARGEST_LIVE:
+            message = f"{most >> 20} MiB of values in use at once, at a batch of {self.batch}"
             raise IntakeError(f"{message}: at most {LARGEST_LIVE >> 20} MiB can be", n.name, kind="model-unsafe")
         if n.op == "output" and (held := sum(t.numel() * t.element_size() for t in _tensors(value))) > LARGEST_OUTPUTS:
             message = f"{held >> 20} MiB of outputs at a batch of {self.batch}"
             raise IntakeError(f"{message}: at most {LARGEST_OUTPUTS >> 20} MiB can be", n.name, kind="model-unsafe")
         for ended in self.user_to_last_uses.get(n, []) if n.users else [*self.user_to_last_uses.get(n, []), n]:
             for tensor in _tensors(self.values.get(ended.name)):
-                if _storage(tensor) not in self.stored:
-                    self.holders[_storage(tensor)] -= 1
-                    self.live -= 0 if self.holders[_storage(tensor)] else tensor.untyped_storage().nbytes()
+                if storage(tensor) not in self.stored:
+                    self.holders[storage(tensor)] -= 1
+                    self.live -= 0 if self.holders[storage(tensor)] else tensor.untyped_storage().nbytes()
 
     def _bound_parts(self, n: fx.Node) -> None:
         """Operators that cut a tensor into parts make an object for each."""
@@ -155,11 +160,6 @@ class _Trial(fx.Interpreter):
 
 def _tensors(value: Value) -> list[Tensor]:
     return [part for part in (value if isinstance(value, tuple | list) else (value,)) if isinstance(part, Tensor)]
-
-
-def _storage(tensor: Tensor) -> int:
-    """What all views of the same memory have in common."""
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - it has no public name, and a fake has no address
 
 
 def _few(value: Tensor, rest: list[Value]) -> bool:

@@ -172,6 +172,30 @@ def _bomb(operator: str, inputs: Sequence[str], tensors: Sequence[TensorProto], 
 
 
 _ONE = _tensor("one", [1.0], np.float32)
+_WIDE = 2**15
+
+
+def _scores() -> bytes:
+    """A whole attention of as many queries as keys: ONNX Runtime makes the square."""
+    value = [_value(name, ("N", _WIDE, 4)) for name in ("x", "y")]
+    made = [node("Attention", ["x", "x", "x"], ["y"], q_num_heads=1, kv_num_heads=1)]
+    model = _model(helper.make_graph(made, "g", value[:1], value[1:]))
+    model.opset_import[0].version = 23
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _products(*, folded: bool) -> bytes:
+    """An einsum whose first two factors make the square, of which nothing is left."""
+    wide = _tensor("c", np.ones((1, _WIDE)), np.float32)
+    if folded:
+        return _bomb("Einsum", ["c", "c", "c", "c"], [wide], equation="na,nb,na,nb->n")
+    made = [node("Einsum", ["x", "x", "c", "c"], ["y"], equation="na,nb,ca,cb->n")]
+    graph = helper.make_graph(made, "g", [_value("x", ("N", _WIDE))], [_value("y", ("N",))], [wide])
+    data: bytes = _model(graph).SerializeToString()
+    return data
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "ConstantOfShape of 4 TiB": lambda: _bomb("ConstantOfShape", ["s"], [_tensor("s", [2**20, 2**20])]),
     "ConstantOfShape of 2 GiB": lambda: _bomb("ConstantOfShape", ["s"], [_tensor("s", [2**29])]),
@@ -211,6 +235,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         "Upsample", ["p", "f"],
         [_tensor("p", np.zeros((1, 1, 2, 2)), np.float32), _tensor("f", [1, 1, 1e6, 1e6], np.float32)],
     ),
+    "an attention of 2^15 squared": _scores,
+    "an einsum that makes 2^30 on its way": lambda: _products(folded=False),
+    "a stored einsum that makes 2^30 on its way": lambda: _products(folded=True),
     "an outer product of 2^17 squared": lambda: _bomb(
         "MatMul", ["a", "b"],
         [_tensor("a", np.ones((2**15, 1)), np.float32), _tensor("b", np.ones((1, 2**17)), np.float32)],

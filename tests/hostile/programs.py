@@ -187,6 +187,13 @@ CASES.add("pt2: padding of 2^30", "model.pt2", UNSAFE, UNREADABLE)(
         _node("torch.ops.aten.constant_pad_nd.default", _tensor("x"), {"as_ints": [0, 2**30]}, {"as_float": 0.0})
     )
 )
+CASES.add("pt2: a product that copies 2^32 and gives 2^20", "model.pt2", UNSAFE)(
+    lambda _: _first(
+        _zeros(2**10, 1, 1, 2**12, output="rows"),
+        _zeros(1, 2**10, 2**12, 1, output="columns"),
+        _node("torch.ops.aten.matmul.default", _tensor("rows"), _tensor("columns")),
+    )
+)
 CASES.add("pt2: upsampling to 2^20 squared", "model.pt2", UNSAFE, OPERATOR)(
     lambda _: _first(
         _node("torch.ops.aten.upsample_nearest2d.vec", _tensor("x"), {"as_ints": [2**20] * 2}, {"as_none": True})

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from compression.errors import IntakeError
+from compression.intake.made_inside import MadeInside
 from compression.intake.onnx.naming import tensor_path
 from compression.intake.onnx.value import (
     LARGEST_VALUE,
@@ -279,6 +280,11 @@ class Trace:
         parts = [meta if isinstance(meta, tuple | list) else (meta,) for meta in metas]
         if function not in _VIEWS:
             self.folded += sum(part.numel() for trial in parts for part in trial) * _work(function, args)
+        if function in _PRODUCTS:
+            with MadeInside() as inside:
+                for index in range(len(self.batches)):
+                    self._try(function, args, keywords, index, meta=True)
+            self.folded += inside.largest // 4
         if self.folded > MOST_FOLDED:
             raise IntakeError(f"constants of more than {MOST_FOLDED} elements to compute", kind="model-unsafe")
         once = constant and not varies([*args, *keywords.values()])

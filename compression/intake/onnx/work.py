@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
 from compression.errors import IntakeError
@@ -28,7 +29,7 @@ def check_work(trace: Trace) -> None:
     products = elements = live = 0.0
     held: dict[int, float] = {}  # by the place of the last use
     for index, node in enumerate(nodes):
-        count = _elements(node) / samples
+        count = (_elements(node) + _scores(node)) / samples
         products += _products(trace, node) / samples
         elements += count
         for what, amount, most in (("multiplications", products, MOST_PRODUCTS), ("numbers", elements, MOST_ELEMENTS)):
@@ -51,6 +52,14 @@ def _elements(node: fx.Node) -> int:
     return 0  # parts are counted where they are taken out
 
 
+def _scores(node: fx.Node) -> int:
+    """Of a whole attention: ONNX Runtime makes one for every query and key."""
+    if node.target is not F.scaled_dot_product_attention:
+        return 0
+    query, key = (source.meta["trials"][0] for source in node.args[:2])  # type: ignore[union-attr]
+    return int(math.prod(query.shape[:-1]) * key.shape[-2])
+
+
 def _products(trace: Trace, node: fx.Node) -> float:
     found: Any = node.meta.get("trials", [None])[0]
     if node.op == "call_module":
@@ -60,6 +69,8 @@ def _products(trace: Trace, node: fx.Node) -> float:
         longest = max(math.prod(source.shape) for source in sources)
         summed = int(sources[0].shape[-1]) if node.target is torch.matmul else min(longest, 2**20)
         return float(found.numel() * summed)
+    if node.target is F.scaled_dot_product_attention:
+        return float(_scores(node)) * 2 * int(found.shape[-1])
     return 0.0
 
 
