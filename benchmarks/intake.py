@@ -3,7 +3,8 @@ why; and each that lifts pruned to half of its MACs, exported, and compared with
 
 PP-OCR's three files as they are; ImageNet networks and own definitions by both exporters of torch, the older one at
 opset 17 with a static batch of one, the newer one with a free batch. Pruning is by weight norm without training: what
-is shown is that the cut is exact and the file runs, not that it is accurate.
+is shown is that the cut is exact and the file runs, not that it is accurate. `--service`: instead, two of them through
+the service, with images without labels (`benchmarks.intake_service`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from benchmarks import foreign, real_models
+from benchmarks import foreign, intake_service, real_models
 from benchmarks.claim import Kept, claim
 from compression.checkpoint import Checkpoints
 from compression.context import Context
@@ -56,10 +57,18 @@ OWN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-pruning", action="store_true")
+    parser.add_argument("--service", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(2)
     FILES.mkdir(parents=True, exist_ok=True)
     kept = Kept("intake")
+    if options.service:
+        _service(kept)
+    else:
+        _intake(kept, pruning=not options.no_pruning)
+
+
+def _intake(kept: Kept, *, pruning: bool) -> None:
     for name, (path, shapes) in _files().items():
         found = kept.measure(f"read {name}", partial(_read, path, shapes))
         claim(
@@ -71,8 +80,26 @@ def main() -> None:
             seeds=1,
             spread=None,
         )
-        if found["outcome"].startswith("lifted") and not options.no_pruning:
+        if found["outcome"].startswith("lifted") and pruning:
             _claim_pruned(name, kept.measure(f"prune {name}", partial(_prune, path, shapes)))
+
+
+def _service(kept: Kept) -> None:
+    files = _files()
+    for name, case in intake_service.CASES.items():
+        found = kept.measure(f"service {name}", partial(intake_service.run, case, *files[name]))
+        before, after = found["macs"]
+        claim(
+            f"times smaller .onnx after a job of the service without labels: {name}, {before / 1e6:.1f} → "
+            f"{after / 1e6:.1f} M MACs, {found['seconds']:.0f} s, top-1 as the original's on {found['agreement']:.1%} "
+            f"of {found['samples']} images, cosine {found['cosine']:.4f}",
+            found["smaller"],
+            peer=None,
+            target="half of the MACs",
+            met=after <= before / 2,
+            seeds=1,
+            spread=None,
+        )
 
 
 def _claim_pruned(name: str, found: Mapping[str, Any]) -> None:

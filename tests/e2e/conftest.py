@@ -36,7 +36,8 @@ class Small(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = self.stem(image)
         x = torch.relu(x + self.body(x))
-        return self.head(torch.flatten(self.pool(x), 1))
+        scores: Tensor = self.head(torch.flatten(self.pool(x), 1))
+        return scores
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     patterns = random.normal(size=(5, 1, 8, 8))
     y = np.arange(600) % 5
     x = (patterns[y] + 0.5 * random.normal(size=(600, 1, 8, 8))).astype(np.float32)
-    arrays = {"image_train": x[:400], "y_train": y[:400], "image_validation": x[400:500], "y_validation": y[400:500]}
+    arrays: dict[str, Any] = {
+        "image_train": x[:400],
+        "y_train": y[:400],
+        "image_validation": x[400:500],
+        "y_validation": y[400:500],
+    }
     np.savez(folder / "data.npz", image_test=x[500:], y_test=y[500:], **arrays)
     return Files(folder / "model.pt2", folder / "data.npz", x[500:], y[500:])
 
