@@ -85,14 +85,13 @@ def _form(value: Tensor) -> str:
 
 
 def random_inputs(network: Network, batch: int) -> tuple[Tensor, ...]:
-    """Seeded: normal values; whole numbers below the number of rows of the embeddings that they select from."""
+    """As the network's example; what selects from embeddings is drawn below the number of their rows."""
     generator = torch.Generator().manual_seed(batch)
     values = list(network.example(batch, seed=batch))
     for index, node in enumerate(node for node in network.module.graph.nodes if node.op == "placeholder"):
-        if values[index].dtype not in {torch.int64, torch.int32}:
-            continue
         leaves = [network.module.get_submodule(str(user.target)) for user in node.users if user.op == "call_module"]
-        rows = min((leaf.num_embeddings for leaf in leaves if isinstance(leaf, nn.Embedding)), default=2)
-        drawn = torch.randint(0, rows, values[index].shape, generator=generator)
-        values[index] = drawn.to(values[index].dtype)
+        rows = [leaf.num_embeddings for leaf in leaves if isinstance(leaf, nn.Embedding)]
+        if rows:  # others may be masks, which the example hides in part alone
+            drawn = torch.randint(0, min(rows), values[index].shape, generator=generator)
+            values[index] = drawn.to(values[index].dtype)
     return tuple(values)
