@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -22,12 +23,13 @@ from worker import untrusted_json
 from worker.log import Log
 from worker.sandbox.box import Box
 from worker.sandbox.ladder import launch_command
-from worker.watch import usage
+from worker.watch import family, usage
 
 MAX_LINE_BYTES = 4 * 1024**2
 MAX_EVENTS = 200_000
 MAX_BYTES = 256 * 1024**2
 WATCH_SECONDS = 0.5
+GONE_SECONDS = 10.0  # a killed process has to give its memory back first
 OUT_OF_MEMORY = (
     "MemoryError",
     "can't allocate memory",
@@ -86,6 +88,7 @@ class Child:
         self._last: Json = {}
         self._lock = Lock()
         self._ended = Event()
+        self._killed: list[int] = []  # descriptors of the processes that `stop` has killed
         events, events_end = os.pipe()
         log, log_end = os.pipe()
         try:
@@ -116,6 +119,8 @@ class Child:
             if self._stopped is None:
                 self._stopped = (reason, message)
             if not self._ended.is_set():
+                if not self._killed:
+                    self._killed = _opened(family(self._process.pid)[1:])
                 self._kill_group()
 
     def __enter__(self) -> Self:
@@ -155,6 +160,8 @@ class Child:
             self._stdout.close()
         self.log.close()
         with self._lock:
+            killed, self._killed = self._killed, []
+            _until_gone(killed)
             if self._stopped is not None:
                 reason, message = self._stopped
                 if reason == "canceled" or reason == "lease-lost" or reason == "shutdown":
@@ -222,6 +229,25 @@ def _ended(pid: int, seconds: float) -> bool:
         poll.register(descriptor, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
     finally:
+        os.close(descriptor)
+
+
+def _opened(pids: Sequence[int]) -> list[int]:
+    """A descriptor of each process that is still there: it can't come to mean another one."""
+    found = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+    return found
+
+
+def _until_gone(descriptors: Sequence[int]) -> None:
+    """Waits until these processes have ended, and closes their descriptors. Killed ones end, sooner or later."""
+    until = time.monotonic() + GONE_SECONDS
+    for descriptor in descriptors:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(max(0.0, until - time.monotonic()) * 1000)
         os.close(descriptor)
 
 
