@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from store.database import Database
 from store.tables import DEFAULT_WORKSPACE
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # Postgres refuses NUL in text, and no name needs the others
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # in JSON also lone surrogates, which no encoding has
 Wanted = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping
 
 from api import problems
 from api.jobs.fit import data_faults, model_fault
+from api.paging import UNPRINTABLE
 from api.problems import Fault, fault, pointer
 from compression.errors import SpecError
 from compression.model_ids import referenced_models
@@ -24,7 +25,6 @@ from store.leases import UploadKind
 
 Json = dict[str, Any]
 SOON = {"Retry-After": "1"}
-
 
 _PROBLEMS: dict[UploadKind, tuple[type[problems.Problem], type[problems.Problem]]] = {
     "model": (problems.ModelNotReady, problems.ModelRejected),
@@ -95,8 +95,8 @@ def _parse(value: Any) -> JobSpec:
         raise
     except SpecError as error:  # of the chain of steps
         raise _invalid(error.where, error.message) from error
-    if (control := _control_character(value)) is not None:
-        raise _invalid(control, "text with control characters")
+    if (place := _unprintable(value)) is not None:
+        raise _invalid(place, "text with control characters, or with half a character")
     return spec
 
 
@@ -107,18 +107,19 @@ def _require_data(spec: JobSpec) -> None:
         raise _invalid(error.where, error.message) from error
 
 
-def _control_character(value: Any, path: tuple[str | int, ...] = ()) -> str | None:
-    """Where the document has a NUL, which Postgres refuses in text, or another control character."""
+def _unprintable(value: Any, path: tuple[str | int, ...] = ()) -> str | None:
+    """Where the document has a NUL, which Postgres refuses in text, another control character, or a lone surrogate,
+    which no encoding has."""
     if isinstance(value, str):
-        return pointer(*path) if any(character < " " or character == "\x7f" for character in value) else None
+        return pointer(*path) if UNPRINTABLE.search(value) else None
     entries: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
-        if any(_control_character(key) is not None for key in value):
+        if any(UNPRINTABLE.search(key) for key in value):
             return pointer(*path)
         entries = list(value.items())
     elif isinstance(value, list):
         entries = list(enumerate(value))
-    found = (_control_character(entry, (*path, key)) for key, entry in entries)
+    found = (_unprintable(entry, (*path, key)) for key, entry in entries)
     return next((place for place in found if place is not None), None)
 
 
@@ -133,7 +134,7 @@ def model_inspection(database: Database, id_: str | None, at: str = "/model") ->
 
 
 def _artifact(database: Database, id_: str, at: str) -> Json | None:
-    row = jobs.find_artifact(database, id_)
+    row = None if UNPRINTABLE.search(id_) else jobs.find_artifact(database, id_)
     if row is None:
         raise _invalid(at, f"no artifact has the id {id_}")
     kind = PurePath(row["name"]).suffix
@@ -149,7 +150,7 @@ def upload_inspection(database: Database, kind: UploadKind, id_: str, at: str | 
     job's own)."""
     at = at or f"/{kind}"
     not_ready, rejected = _PROBLEMS[kind]
-    row = uploads.find(database, kind, id_)
+    row = None if UNPRINTABLE.search(id_) else uploads.find(database, kind, id_)
     if row is None:
         raise _invalid(at, f"no {kind} has the id {id_}")
     if row["state"] == "inspecting":

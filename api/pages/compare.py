@@ -15,6 +15,7 @@ from api.pages.figures import Json, text
 from api.pages.measures import Measure, measures
 from api.pages.report import scatters
 from api.pages.site import page
+from api.paging import Wanted
 from api.service import InService, Service
 from store import jobs
 from store.states import JobState
@@ -38,7 +39,7 @@ class Cell:
 
 
 @router.get("/compare")
-def compare(service: InService, job: Annotated[list[str] | None, Query()] = None) -> Response:
+def compare(service: InService, job: Annotated[list[Wanted] | None, Query()] = None) -> Response:
     chosen = list(dict.fromkeys(job or []))
     rows = {id_: jobs.find(service.database, id_) for id_ in chosen[: MOST + 1]}
     status, faults = _faults(rows)

@@ -27,6 +27,7 @@ from api.pages.json_text import Unreadable, parsed
 from api.pages.schema_node import completed
 from api.pages.schema_read import Posted, read, unread
 from api.pages.site import go
+from api.paging import PRINTABLE
 from api.problems import fault
 from api.service import InService, Service
 
@@ -36,7 +37,7 @@ Json = dict[str, Any]
 MAX_BYTES, MAX_FIELDS = 8 * 1024**2, 50_000
 _KEY = re.compile(r"[0-9a-f]{32}")
 JSON_ID = "json"
-Id = Annotated[str | None, Query(max_length=64)]
+Id = Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)]
 
 
 async def _posted(request: Request) -> Posted:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from api.paging import PRINTABLE
+from api.paging import PRINTABLE, UNPRINTABLE
 from api.problems import RequestInvalid, fault, pointer
 from compression.errors import SpecError
 from compression.spec import Tag
@@ -60,6 +60,8 @@ class ModelFacts(DatasetFacts):
 def _check_shapes(inputs: Any) -> None:
     if not isinstance(inputs, dict) or len(inputs) > 64:
         raise ValueError('"inputs" gives a list of lengths for each input by name')
+    if any(UNPRINTABLE.search(name) for name in inputs):
+        raise ValueError("no input's name has control characters, or half a character")
     for shape in inputs.values():
         if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 < n < 2**31 for n in shape):
             raise ValueError("a shape is a list of up to 8 positive lengths, without the batch")

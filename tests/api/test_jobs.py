@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -289,6 +290,14 @@ def test_lists_are_filtered(api_everywhere: Running) -> None:
 def test_bodies_that_cant_be_read(api: Running, request_: dict[str, Any], status: int, slug: str) -> None:
     answer = api.http.post("/v1/jobs", **request_)
     assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), answer.text
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\0"])
+def test_text_that_cant_be_kept_is_named(api_everywhere: Running, text: str) -> None:
+    body = {"model": api_everywhere.model(), "steps": STEPS, "data": {"preprocess": {text: {"scale": 0.5}}}}
+    headers = {"content-type": "application/json"}
+    answer = api_everywhere.http.post("/v1/jobs", content=json.dumps(body), headers=headers)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/data/preprocess")
 
 
 def test_what_isnt_there(api: Running) -> None:

@@ -121,6 +121,7 @@ def truncated_form() -> dict[str, object]:
         ({"content": b"x", "params": {"architecture": "[" * 9000}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"architecture": '{"inputs": {"x": [0]}}'}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"architecture": '{"inputs": [3]}'}}, 422, "request-invalid"),
+        ({"content": b"x", "params": {"architecture": '{"inputs": {"\\ud800": [3]}}'}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"colour": "red"}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"name": "a\x00b"}}, 422, "request-invalid"),
         ({"content": b"x", "params": {"tag": "no spaces"}}, 422, "request-invalid"),

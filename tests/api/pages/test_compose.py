@@ -512,6 +512,16 @@ def test_posts_of_any_kind_are_answered(api: Running, fields: dict[str, Any], st
     assert jobs(api) == []
 
 
+def test_text_that_no_database_keeps_is_refused(api_everywhere: Running) -> None:
+    http, model = api_everywhere.http, api_everywhere.model()
+    assert http.get("/jobs/new?model=%00").status_code == http.get("/jobs/new?like=%00").status_code == 422
+    assert http.get("/compare?job=%00").status_code == 422
+    for fields in ({"/model": "art_\0"}, {"/model": model, "/dataset": "\0"}, {"json": '{"model": "\\u0000"}'}):
+        answer = http.post("/jobs/new", data={"do": "json" if "json" in fields else "check", **fields})
+        assert answer.status_code == 200
+        assert "has the id" in answer.text
+
+
 def test_a_post_has_bounds(api: Running) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert api.http.post("/jobs/new", content=b"a=" + b"x" * 9_000_000, headers=headers).status_code == 413
