@@ -9,11 +9,14 @@ from compression.network import Input, Network, Signature
 
 
 def network_of(module: nn.Module, *shape: int, seed: int = 0) -> Network:
-    """Traces `module` (one float input of `shape`), with batch-norm statistics that aren't trivial."""
+    """Traces `module` (one float input of `shape`), its weights drawn from `seed` alone, with batch-norm statistics that
+    aren't trivial."""
     torch.manual_seed(seed)
     for value in module.parameters():
         if value.dim() == 1:
             nn.init.uniform_(value, -0.5, 1.5)
+        else:
+            nn.init.kaiming_uniform_(value, a=5**0.5)  # as nn.Linear and nn.Conv2d draw theirs
     module.train()
     with torch.no_grad():
         for _ in range(3):
