@@ -182,7 +182,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("seconds", sa.Float()),
         sa.Column("record", sa.JSON()),
-        sa.CheckConstraint("state IN ('pending', 'running', 'finished', 'stopped')", name=op.f("ck_step_state")),
+        sa.CheckConstraint("state IN ('pending', 'running', 'finished')", name=op.f("ck_step_state")),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_step_job_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "index", name="pk_step"),
     )

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
+from store import jobs
 from store.database import Database, open_database
+from store.leases import leave_steps
 from store.migration import migrate
 from store.settings import Settings
-from store.tables import metadata
+from store.tables import metadata, step
 from tests.servers import environment
+from tests.store.rows import queue
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
@@ -35,6 +39,23 @@ def test_checks_and_cascades_are_there_too(database: Database) -> None:
 
 def test_every_table_has_a_workspace() -> None:
     assert all("workspace_id" in table.c for table in metadata.tables.values())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_database_of_the_first_version_keeps_what_is_in_it(request: Any, tmp_path: Path, kind: str) -> None:
+    url = f"sqlite+pysqlite:///{tmp_path / 'first.db'}"
+    if kind == "postgres":
+        url = request.getfixturevalue("postgres_server").create(f"first_{uuid.uuid4().hex}")
+    settings = Settings(data_dir=tmp_path, database_url=url)
+    migrate(settings, "0001")
+    database = open_database(settings)
+    id_ = queue(database)
+    migrate(settings)
+    with database.write() as connection:
+        connection.execute(step.update().values(state="running"))
+        leave_steps(connection, [id_], "stopped")
+    assert [(row["job_id"], row["state"]) for row in jobs.steps(database, id_)] == [(id_, "stopped")]
+    database.close()
 
 
 def test_the_command_is_idempotent(tmp_path: Path) -> None:
