@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from api.events.routes import EventList
 from api.problems import ProblemBody
+from compression.json_schema import schema_of
 from compression.spec import JobSpec
 
 Json = dict[str, Any]
@@ -27,7 +28,7 @@ def document(app: FastAPI) -> Json:
     )
     schemas = described.setdefault("components", {}).setdefault("schemas", {})
     for name, model in BY_HAND.items():
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = schema_of(model, "#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[name] = schema
     for name in NOT_OURS:

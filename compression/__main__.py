@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from compression.errors import IntakeError, NiwakiError, Refusal, SpecError
 from compression.events import Reporter
+from compression.json_schema import schema_of
 from compression.registry import methods
 from compression.spec import parse_job
 
@@ -129,8 +130,7 @@ def _end_late(path: Path, reporter: Reporter, done: threading.Event) -> None:
 def _methods(options: argparse.Namespace, reporter: Reporter) -> None:
     if options.json:
         schemas = {
-            name: {"summary": entry.summary, "schema": entry.spec.model_json_schema()}
-            for name, entry in methods().items()
+            name: {"summary": entry.summary, "schema": schema_of(entry.spec)} for name, entry in methods().items()
         }
         reporter.emit("done", methods=schemas)
         return
@@ -206,10 +206,17 @@ def _models(path: Path | None) -> dict[str, ModelFile]:
     if path is None:
         return {}
     given = _json_file(path, "list of models")
-    try:
-        return {id_: ModelFile(Path(entry["path"]), entry.get("architecture")) for id_, entry in given.items()}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SpecError('an object is wanted: {ID: {"path": FILE}}', "--models") from error
+    if not isinstance(given, dict) or not all(map(_is_model, given.values())):
+        raise SpecError('an object is wanted: {ID: {"path": FILE, "architecture": OBJECT or null}}', "--models")
+    return {id_: ModelFile(Path(entry["path"]), entry.get("architecture")) for id_, entry in given.items()}
+
+
+def _is_model(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("path"), str)
+        and isinstance(entry.get("architecture"), dict | None)
+    )
 
 
 def _json_file(path: Path, what: str) -> Any:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api.answer import answer
 from api.problems import documented
+from compression.json_schema import schema_of
 from compression.registry import methods
 from compression.zoo.catalog import ARCHITECTURES
 
@@ -49,7 +50,7 @@ def list_methods() -> Response:
             "accepts": sorted(method.accepts),
             "leaves": method.leaves,
             "keeps_variants": method.keeps_variants,
-            "schema": method.spec.model_json_schema(),
+            "schema": schema_of(method.spec),
         }
         for name, method in methods().items()
     ]
@@ -63,7 +64,7 @@ def list_methods() -> Response:
 )
 def list_architectures() -> Response:
     items = [
-        {"name": name, "summary": known.summary, "schema": known.arguments.model_json_schema()}
+        {"name": name, "summary": known.summary, "schema": schema_of(known.arguments)}
         for name, known in ARCHITECTURES.items()
     ]
     return answer({"items": items})

@@ -13,7 +13,8 @@ from typing import Any
 
 from api.pages.form_field import identifier
 from api.pages.presets import PRESETS
-from api.pages.schema_node import MISSING, Json, Node, completed, node_of, schema_of
+from api.pages.schema_node import MISSING, Json, Node, completed, node_of
+from compression.json_schema import schema_of
 from compression.spec import JobSpec
 
 SCHEMA = schema_of(JobSpec)

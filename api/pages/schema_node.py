@@ -12,10 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import core_schema
-
 Json = dict[str, Any]
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "MISSING"})()
 LEAVES = frozenset({"switch", "integer", "number", "text", "mixed", "choice", "choices", "numbers", "words", "lines"})
@@ -66,19 +62,6 @@ class Node:
         """What may be chosen."""
         schema = _resolved(self.schema["items"], self.root) if self.kind == "choices" else self.schema
         return [value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [])]
-
-
-class _WithMadeDefaults(GenerateJsonSchema):
-    """Pydantic leaves out defaults that a function makes; a form has to show them."""
-
-    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
-        make = schema.get("default_factory")
-        return super().get_default_value(schema) if make is None else make()  # type: ignore[call-arg]
-
-
-def schema_of(model: type[BaseModel]) -> Json:
-    """The model's JSON schema, with the defaults that functions make."""
-    return model.model_json_schema(schema_generator=_WithMadeDefaults)
 
 
 def node_of(schema: Json) -> Node:

@@ -16,6 +16,7 @@ from api.pages.schema_form import field_of
 from api.pages.schema_read import read
 from api.problems import Fault, Problem, RequestInvalid, UploadEmpty, fault, pointer
 from api.uploads.facts import DatasetFacts, ModelFacts, with_fields
+from compression.json_schema import schema_of
 from compression.zoo.catalog import ARCHITECTURES
 from store.leases import UploadKind
 
@@ -80,7 +81,7 @@ def filled(kind: UploadKind, posted: Posted, problem: Problem | None = None) -> 
     own = {entry["pointer"][1:].replace("filename", "file"): entry["detail"] for entry in faults if entry not in inside}
     architecture, arguments = _last(posted, "architecture"), None
     if architecture in ARCHITECTURES:
-        schema = ARCHITECTURES[architecture].arguments.model_json_schema()
+        schema = schema_of(ARCHITECTURES[architecture].arguments)
         arguments = field_of(schema, read(schema, posted, ARGUMENTS).document, ARGUMENTS, faults=inside)
     typed = {name: _last(posted, name) for name in ("name", "tags", "shapes")}
     return Filled(kind, **typed, architecture=architecture, arguments=arguments, faults=own, query=query)
@@ -95,7 +96,7 @@ def _arguments(chosen: str, posted: Posted) -> tuple[dict[str, Any], list[Fault]
         known = ", ".join(ARCHITECTURES)
         return {}, [fault("/architecture", f"no architecture is called {chosen[:50]}; known: {known}", "form")]
     model = ARCHITECTURES[chosen].arguments
-    reading = read(model.model_json_schema(), posted, ARGUMENTS)
+    reading = read(schema_of(model), posted, ARGUMENTS)
     if reading.faults:
         return {}, reading.faults
     try:

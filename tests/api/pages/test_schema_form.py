@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from api.pages.form_field import Field as FormField
 from api.pages.schema_form import Offered, field_of
-from api.pages.schema_node import MISSING, Node, completed, node_of, same, schema_of, trimmed
+from api.pages.schema_node import MISSING, Node, completed, node_of, same, trimmed
 from api.pages.schema_read import Reading, read
 from api.pages.schema_text import number
 from api.pages.site import _environment
+from compression.json_schema import schema_of
 from compression.registry import methods
 from compression.spec import JobSpec
 from compression.zoo.catalog import ARCHITECTURES
