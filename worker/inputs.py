@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,12 @@ def fetch(worker: Worker, id_: str, workspace: str, folder: Path) -> Input:
     return Input(path, architecture)
 
 
-def fetch_others(worker: Worker, ids: Iterable[str], workspace: str, folder: Path, between: Callable[[], None]) -> None:
-    """The models that the job's steps name, and `models.json`, which tells the engine where each lies. `between` is
-    called after each file: it may raise to stop."""
-    listed = {}
-    for id_ in ids:
-        found = fetch(worker, id_, workspace, folder)
-        listed[id_] = {"path": str(found.path), "architecture": found.architecture}
-        between()
-    folder.joinpath("models.json").write_text(json.dumps(listed))
+def list_models(found: Mapping[str, Input], folder: Path) -> Path:
+    """`models.json`, which tells the engine where the models lie that the job's steps may name."""
+    listed = {id_: {"path": str(entry.path), "architecture": entry.architecture} for id_, entry in found.items()}
+    path = folder / "models.json"
+    path.write_text(json.dumps(listed))
+    return path
 
 
 def _file_name(name: str) -> str:

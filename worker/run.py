@@ -118,9 +118,11 @@ class _Attempt:
         if self.row.dataset_id is not None:
             self.data = inputs.fetch(self.worker, self.row.dataset_id, workspace, place)
         heartbeat.check()
-        self.others = list(jobs.other_models(self.worker.database, self.lease.id))
-        if self.others:
-            inputs.fetch_others(self.worker, self.others, workspace, place, heartbeat.check)
+        models = {self.row.model_id: self.model}  # a step may name it too
+        for id_ in jobs.other_models(self.worker.database, self.lease.id):
+            models[id_] = inputs.fetch(self.worker, id_, workspace, place)
+            heartbeat.check()
+        self.models = inputs.list_models(models, place)
         place.joinpath("spec.json").write_text(json.dumps(self.row.spec))
         found = checkpoints.restore(self.worker.objects, self.lease.id, self.folder / "out")
         log.info("%s: %d checkpoints of earlier attempts", self.lease.id, len(found))
@@ -134,8 +136,7 @@ class _Attempt:
             command += ["--data", str(self.data.path)]
         if self.model.architecture is not None:
             command += ["--architecture", json.dumps(self.model.architecture)]
-        if self.others:
-            command += ["--models", str(place / "inputs/models.json")]
+        command += ["--models", str(self.models)]
         device = "cpu" if settings.device == "cpu" else "cuda"  # it sees one GPU
         command += ["--out", str(place / "out"), "--device", device, "--threads", str(settings.threads)]
         return [*command, "--json", "--watch-stdin"]

@@ -30,7 +30,16 @@ def test_the_engine_is_given_the_models_that_steps_name(embedded):
     run_job(embedded, id_)
     row = jobs.find(database, id_)
     assert row.state == "succeeded", row.error
-    assert row.report["models"] == {teachers[0]: ["first", weights], teachers[1]: ["second", None]}
+    listed = {own: ["own", None], teachers[0]: ["first", weights], teachers[1]: ["second", None]}
+    assert row.report["models"] == listed
+
+
+def test_a_step_may_name_the_jobs_own_model(embedded):
+    database, objects = embedded.database, embedded.objects
+    own = upload(database, objects, "model", b"own")
+    id_ = jobs.submit(database, jobs.NewJob(own, None, {"play": ["work"]}, [("work", {})], 3, other_models=[own])).id
+    run_job(embedded, id_)
+    assert jobs.find(database, id_).report["models"] == {own: ["own", None]}
 
 
 def test_bytes_that_are_gone_end_the_job(embedded):

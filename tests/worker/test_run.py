@@ -44,7 +44,8 @@ def test_a_job_is_run_and_published(worker):
     run_job(worker, id_)
     row = jobs.find(worker.database, id_)
     assert row.state == "succeeded", row.error
-    assert row.report == {"data": "numbers", "architecture": {"architecture": "lenet5"}}
+    weights = {"architecture": "lenet5"}
+    assert row.report == {"data": "numbers", "architecture": weights, "models": {plain: ["weights", weights]}}
     assert row.sandbox == "bubblewrap"
     assert row.device_used == "cpu"
     assert {"waiting", "fetching", "steps", "exporting", "measuring", "publishing"} <= set(row.times)
