@@ -66,5 +66,8 @@ def verdict_on(model: OpaqueOnnx, method: Method) -> Verdict:
         return method.check(model)
     stopped = model.stopped_by
     what = f"its operator {stopped.operator}" if stopped.operator else "it"
-    reason = f"it needs a network that Niwaki can take apart, and {what} could not be read so: {stopped.why}"
+    reason = (
+        f"it needs a network that Niwaki can take apart, and {what} could not be read so: {stopped.why}. What such a "
+        "model can do is teach: name it as a teacher in a distill step of another model's job"
+    )
     return Verdict(False, reason, stopped.node or stopped.operator)

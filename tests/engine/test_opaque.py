@@ -85,6 +85,7 @@ def test_a_job_is_refused_before_anything_is_spent(path, tmp_path):
         run(job, Reporter(io.StringIO()))
     assert caught.value.where == "best"
     assert "TopK" in caught.value.message
+    assert "name it as a teacher" in caught.value.message
 
 
 @pytest.mark.parametrize(
