@@ -24,7 +24,7 @@ def cached(runners: Sequence[Runner], split: Split, folder: Path, max_bytes: int
 
     The first batch says how large the outputs are.
     """
-    first = [runner(_batch(runner, split, 0)) for runner in runners]
+    first = [runner.on(split, 0) for runner in runners]
     each = sum(math.prod(value.shape[1:]) for outputs in first for value in outputs)
     if 4 * each * len(split) > max_bytes:
         return None
@@ -45,10 +45,6 @@ def _written(runner: Runner, shapes: Sequence[torch.Size], split: Split, path: P
         for index, shape in enumerate(shapes)
     )
     for start in range(0, len(split), BATCH):
-        for place, value in zip(stored, runner(_batch(runner, split, start)), strict=True):
+        for place, value in zip(stored, runner.on(split, start), strict=True):
             place[start : start + BATCH] = value.cpu()
     return stored
-
-
-def _batch(runner: Runner, split: Split, start: int) -> list[Tensor]:
-    return [value.to(runner.device) for value in split.tensors(start, start + BATCH)]

@@ -92,7 +92,16 @@ def distilled(network: Network, spec: Distill, context: Context) -> StepResult:
         except MethodError as error:
             raise SpecError(f"{error.where} can't teach here: {error.message}", f"/teachers/{index}") from error
     with tempfile.TemporaryDirectory(prefix="niwaki-teachers-") as folder:
-        lesson = Lesson(teachers, Path(folder), _match(spec, data), spec.combine, spec.hints, spec.noise, spec.mixup)
+        lesson = Lesson(
+            teachers,
+            Path(folder),
+            _match(spec, data),
+            spec.combine,
+            spec.hints,
+            pairs_for(teachers, student) if spec.hints else (),
+            _noise(spec, data),
+            spec.mixup,
+        )
         return _taught(_course(student, lesson, data, spec, context))
 
 
@@ -103,20 +112,29 @@ def _match(spec: Distill, data: Dataset) -> Match:
     return match
 
 
+def _noise(spec: Distill, data: Dataset) -> list[float]:
+    """The standard deviation of each input's noise; none where nothing is added."""
+    values = data.train.inputs.values()
+    for name in ("noise", "mixup"):
+        if getattr(spec, name) and not all(value.is_floating_point() for value in values):
+            raise SpecError(f"{name} is for inputs of real numbers; this network takes integers", f"/{name}")
+    return [spec.noise * float(value.std()) for value in values] if spec.noise else []
+
+
 def _course(student: Network, lesson: Lesson, data: Dataset, spec: Distill, context: Context) -> Course:
     if spec.control and data.task is None:
         raise SpecError("the control is trained on labels, and the data has none", "/control")
     heard = lesson.heard(data.validation, context.device)
     excluded, seen = _transfer(student, lesson, heard, spec, context)
     context = replace(context, data=seen)
-    pairs = pairs_for(lesson, student)
+    judge = lesson.heard(seen.validation, context.device) if excluded and data.task is None else heard
 
     @cache
     def given() -> Answers | None:
-        return None if lesson.alters else lesson.answers(seen.train, context.device, "transfer")
+        return lesson.answers(seen.train, context.device)
 
     def objective(module: fx.GraphModule, training: Training, inner: Context) -> Distilling:
-        return Distilling(module, training, inner, lesson, pairs, given())
+        return Distilling(module, training, inner, lesson, given(), judge)
 
     return Course(spec, context, data, lesson, student, excluded, objective, heard)
 
@@ -128,8 +146,10 @@ def _transfer(
     data = context.require_data("distill")
     if not spec.exclude_classes:
         return [], data
-    if lesson.match != "softmax":
-        raise SpecError("only classes can be excluded: the loss here isn't softmax", "/exclude_classes")
+    if lesson.match != "softmax" or heard[0][-1].dim() != 2:
+        raise SpecError(
+            "only classes can be excluded: of one output a sample and class, matched by softmax", "/exclude_classes"
+        )
 
     def classes(split: Split, answers: Callable[[], Answers]) -> Tensor:
         outputs = len(student.signature.outputs)
@@ -137,23 +157,28 @@ def _transfer(
 
     excluded = class_indices(spec.exclude_classes, data.classes, heard[0][-1].shape[1])
     if correction(spec, data) != "none":  # whether it can be done is known now, not after the training
-        bias.with_added_bias(student, torch.zeros(heard[0][-1].shape[1]), len(student.signature.outputs) - 1)
+        try:
+            bias.with_added_bias(student, torch.zeros(heard[0][-1].shape[1]), len(student.signature.outputs) - 1)
+        except MethodError as error:
+            raise SpecError(f"{error.message}; with none it is left as it is", "/bias_correction") from error
     train_classes = classes(data.train, lambda: lesson.heard(data.train, context.device))
     return excluded, without(data, excluded, train_classes, classes(data.validation, lambda: heard))
 
 
 def _taught(course: Course) -> StepResult:
     spec, context = course.spec, course.context
-    shares = [TUNING_SHARE] * _trials(course) + [1.0] + [1.0] * spec.control
+    grid = _grid(course)
+    shares = [TUNING_SHARE] * len(grid) + [1.0] + [1.0] * spec.control
     spans = [(sum(shares[:i]) / sum(shares), sum(shares[: i + 1]) / sum(shares)) for i in range(len(shares))]
-    temperature, alpha, tuning = _chosen(course, spans)
+    temperature, alpha, tuning = _chosen(course, grid, spans)
     training = course.training(temperature, alpha)
-    span = spans[_trials(course)]
+    span = spans[len(grid)]
     trained, facts = train(course.student, training, context, stage="student", span=span, objective=course.objective)
     control = None
     if spec.control:
         plain = training.model_copy(update={"loss": "labels"})
         control, _ = train(course.student, plain, context, stage="control", span=spans[-1])
+        control, _ = corrected(course, control)
     trained, put_right = corrected(course, trained)
     record = {
         "step": "distill",
@@ -170,19 +195,20 @@ def _taught(course: Course) -> StepResult:
     return StepResult(trained.replaced(provenance=(*trained.provenance, record)), found)
 
 
-def _trials(course: Course) -> int:
+def _grid(course: Course) -> list[tuple[float, float]]:
+    """The T and α to be tried."""
     if course.spec.temperature != "auto":
-        return 0
-    return len(TEMPERATURES) * (len(ALPHAS) if course.labelled and course.spec.hard_labels else 1)
+        return []
+    alphas = ALPHAS if course.labelled and course.spec.hard_labels else (course.spec.alpha,)
+    return [(temperature, alpha) for temperature in TEMPERATURES for alpha in alphas]
 
 
-def _chosen(course: Course, spans: list[tuple[float, float]]) -> tuple[float, float, list[dict[str, Any]]]:
-    """T and α: those of the spec, or those whose short run is best on validation."""
-    spec = course.spec
-    if spec.temperature != "auto":
-        return spec.temperature, spec.alpha, []
-    alphas = ALPHAS if course.labelled and spec.hard_labels else (spec.alpha,)
-    grid = [(temperature, alpha) for temperature in TEMPERATURES for alpha in alphas]
+def _chosen(
+    course: Course, grid: list[tuple[float, float]], spans: list[tuple[float, float]]
+) -> tuple[float, float, list[dict[str, Any]]]:
+    """T and α: those of the spec, or those of the grid whose short run is best on validation."""
+    if course.spec.temperature != "auto":
+        return course.spec.temperature, course.spec.alpha, []
     trials = []
     for index, (temperature, alpha) in enumerate(grid):
         _, facts = train(
@@ -215,7 +241,6 @@ def _described(
         described["temperature"] = temperature
     if tuning:
         described["tuning"] = tuning
-    pairs = pairs_for(course.lesson, course.student)
-    if pairs:
-        described["hints"] = [{"student": pair.student, "teacher": pair.teacher} for pair in pairs]
+    if course.lesson.pairs:
+        described["hints"] = [{"student": pair.student, "teacher": pair.teacher} for pair in course.lesson.pairs]
     return described

@@ -23,21 +23,22 @@ from compression.training.spec import Training
 
 @dataclass(frozen=True)
 class Lesson:
-    """`hints`: the weight of the hints' loss; `noise`: its standard deviation in units of each input's own; `mixup`:
-    α of its Beta distribution (Zhang et al. 2018). `folder`: scratch for the teachers' outputs."""
+    """`hints`: the weight of the hints' loss, between these `pairs`; `noise`: the standard deviation of each input's;
+    `mixup`: α of its Beta distribution (Zhang et al. 2018). `folder`: scratch for the teachers' outputs."""
 
     teachers: tuple[Teacher, ...]
     folder: Path
     match: Match = "softmax"
     combination: Combination = "probabilities"
     hints: float = 0.0
-    noise: float = 0.0
+    pairs: Sequence[Pair] = ()
+    noise: Sequence[float] = ()
     mixup: float = 0.0
     max_bytes: int = MAX_BYTES
 
     @property
     def alters(self) -> bool:
-        return self.noise > 0 or self.mixup > 0
+        return len(self.noise) > 0 or self.mixup > 0
 
     def runners(self, split: Split, device: torch.device) -> list[Runner]:
         return [Runner(teacher, list(split.inputs), device) for teacher in self.teachers]
@@ -48,15 +49,18 @@ class Lesson:
         each = [as_many(outputs, count) for outputs in answers]
         return [combine(parts, weights, self.combination, self.match, temperature) for parts in zip(*each, strict=True)]
 
-    def answers(self, split: Split, device: torch.device, name: str) -> Answers | None:
-        """What every teacher says of a split, kept in files; None if it is too much to keep."""
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        return cached(self.runners(split, device), split, folder, self.max_bytes)
+    def answers(self, split: Split, device: torch.device) -> Answers | None:
+        """What every teacher says of the transfer set, kept in files; None if it is too much to keep, or changes."""
+        return None if self.alters else cached(self.runners(split, device), split, self.folder, self.max_bytes)
 
     def heard(self, split: Split, device: torch.device) -> Answers:
-        """What every teacher says of a split that fits into memory, on the CPU."""
-        return [outputs_on(runner, split) for runner in self.runners(split, device)]
+        """What every teacher says of a split that fits into memory, on the CPU. SpecError: it isn't finite."""
+        found = [outputs_on(runner, split) for runner in self.runners(split, device)]
+        for index, outputs in enumerate(found):
+            if not all(bool(torch.isfinite(value).all()) for value in outputs):
+                name = self.teachers[index].name
+                raise SpecError(f"{name} can't teach here: it gives NaN or infinite values", f"/teachers/{index}")
+        return found
 
 
 class Distilling:
@@ -68,25 +72,25 @@ class Distilling:
         spec: Training,
         context: Context,
         lesson: Lesson,
-        pairs: Sequence[Pair],
         given: Answers | None,
+        judge: Answers,
     ) -> None:
+        """`given`: the teachers' answers on the transfer set, none: they are asked in each step; `judge`: those on the
+        validation split, by which a student without labels is judged."""
         data = context.require_data("distill")
         self.module, self.spec, self.lesson, self.context = module, spec, lesson, context
         self.task = data.task
         self.kind: LossKind = loss_kind(spec, data.task is not None)
-        self.pairs = pairs
+        pairs = lesson.pairs
         self.extra: nn.Module = Regressors(pairs, context.seed) if pairs else nn.Module()
         self.runner = tapped(module, [pair.student for pair in pairs]) if pairs else module
         self.guide = _guide(lesson, pairs, list(data.train.inputs), context.device) if pairs else None
-        self.given = None if lesson.alters else given
-        self.runners = lesson.runners(data.train, context.device) if self.given is None else []
-        self.deviations = [_deviation(value) for value in data.train.inputs.values()] if lesson.alters else []
+        self.given = given
+        self.runners = lesson.runners(data.train, context.device) if given is None else []
         self.reference: Tensor | None = None
-        self.outputs = len(as_tuple(next(node for node in module.graph.nodes if node.op == "output").args[0]))
+        self.outputs = len(as_tuple(_results(module)))
         if data.task is None:
-            heard = lesson.heard(data.validation, context.device)
-            self.reference = lesson.combined(heard, spec.temperature, self.outputs)[-1].to(context.device)
+            self.reference = lesson.combined(judge, spec.temperature, self.outputs)[-1].to(context.device)
 
     def loss(self, chosen: Tensor, batch: Split) -> Tensor:
         device = self.context.device
@@ -115,10 +119,10 @@ class Distilling:
             values = {
                 name: share * value + (1 - share) * value[other.to(value.device)] for name, value in values.items()
             }
-        if lesson.noise > 0:
+        if lesson.noise:
             values = {
-                name: value + lesson.noise * deviation * torch.randn(value.shape).to(value.device)
-                for (name, value), deviation in zip(values.items(), self.deviations, strict=True)
+                name: value + deviation * torch.randn(value.shape).to(value.device)
+                for (name, value), deviation in zip(values.items(), lesson.noise, strict=True)
             }
         return replace(batch, inputs=values)
 
@@ -150,15 +154,7 @@ def guide_of(teachers: Sequence[Teacher]) -> Teacher:
     raise SpecError("no teacher can be looked into for hints: all are opaque", "/hints")
 
 
-def pairs_for(lesson: Lesson, student: Network) -> list[Pair]:
-    if lesson.hints <= 0:
-        return []
-    guide = guide_of(lesson.teachers).model
+def pairs_for(teachers: Sequence[Teacher], student: Network) -> list[Pair]:
+    guide = guide_of(teachers).model
     assert isinstance(guide, Network)  # noqa: S101 - what guide_of looks for
     return match(student, guide)
-
-
-def _deviation(value: Tensor) -> float:
-    if not value.is_floating_point():
-        raise SpecError("noise and mixup are for inputs of real numbers; this network takes integers", "/noise")
-    return float(value.float().std())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def judged(course: Course, trained: Network, control: Network | None, temperature: float) -> dict[str, Any]:
-    """Student, control and teacher on the validation split."""
+    """Student and control, as they are in the end, and teacher on the validation split."""
     data, lesson, split = course.data, course.lesson, course.data.validation
     teacher = course.teacher()
     networks = {"student": trained} | ({} if control is None else {"control": control})

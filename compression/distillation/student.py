@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,10 +21,18 @@ POSITIONS_STD = 0.02
 NARROWED = frozenset({"channels", "neurons", "heads", "width"})
 
 
+def input_order(names: Sequence[str], given: Sequence[str]) -> list[int]:
+    """For each of a network's inputs its place among as many `given`: by name where all names are known, else in
+    order."""
+    return [given.index(name) for name in names] if set(names) == set(given) else list(range(len(given)))
+
+
 def adopted(student: Network, network: Network) -> Network:
     """The student under the names of `network`'s inputs and outputs. MethodError: their shapes or types differ."""
     wanted, has = network.signature, student.signature
-    if [(entry.shape, entry.dtype) for entry in has.inputs] != [(entry.shape, entry.dtype) for entry in wanted.inputs]:
+    order = input_order([entry.name for entry in has.inputs], [entry.name for entry in wanted.inputs])
+    kinds = [(wanted.inputs[place].shape, wanted.inputs[place].dtype) for place in order]
+    if [(entry.shape, entry.dtype) for entry in has.inputs] != kinds:
         described = ", ".join(f"{entry.name} {entry.dtype} {list(entry.shape)}" for entry in has.inputs)
         other = ", ".join(f"{entry.name} {entry.dtype} {list(entry.shape)}" for entry in wanted.inputs)
         raise MethodError(f"the student takes {described}, the job's model {other}", "student")
@@ -32,10 +41,11 @@ def adopted(student: Network, network: Network) -> Network:
             f"the student has {len(has.outputs)} outputs, the job's model {len(wanted.outputs)}", "student"
         )
     graph, copied = fx.Graph(), {}
-    names = iter(entry.name for entry in wanted.inputs)
+    given = [graph.placeholder(entry.name) for entry in wanted.inputs]
+    places = iter(order)
     for node in student.module.graph.nodes:
         if node.op == "placeholder":
-            copied[node] = graph.placeholder(next(names))
+            copied[node] = given[next(places)]
         else:
             copied[node] = graph.node_copy(node, copied.__getitem__)
     return student.replaced(module=fx.GraphModule(student.copy().module, graph).eval(), signature=wanted)

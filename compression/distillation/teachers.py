@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor
 
 from compression.data import Split
+from compression.distillation.student import input_order
 from compression.errors import MethodError
 from compression.network import Network, as_tuple
 from compression.opaque import SECONDS, OpaqueOnnx
@@ -36,7 +37,11 @@ class Runner:
     def __init__(self, teacher: Teacher, names: Sequence[str], device: torch.device) -> None:
         self.device = device
         self.model = teacher.model
-        self.order = _order(teacher, names)
+        model = teacher.model
+        wanted = [entry.name for entry in (model.signature.inputs if isinstance(model, Network) else model.inputs)]
+        if len(wanted) != len(names):
+            raise MethodError(f"it has {len(wanted)} inputs, the job's model has {len(names)}", teacher.name)
+        self.order = input_order(wanted, names)
         if isinstance(self.model, Network):
             self.module = self.model.copy().module.to(device).eval()
         else:
@@ -50,6 +55,10 @@ class Runner:
             if isinstance(self.model, Network):
                 return tuple(value.float() for value in as_tuple(self.module(*ordered)))
             return tuple(value.to(self.device) for value in self._run_opaque(self.model, ordered))
+
+    def on(self, split: Split, start: int) -> tuple[Tensor, ...]:
+        """Outputs of the samples from `start` on, at most `BATCH`."""
+        return self([value.to(self.device) for value in split.tensors(start, start + BATCH)])
 
     def _run_opaque(self, model: OpaqueOnnx, inputs: Sequence[Tensor]) -> list[Tensor]:
         """A file whose batch axis is fixed is run piece by piece; the last piece is filled up with its own samples."""
@@ -70,15 +79,6 @@ class Runner:
                 raise MethodError(f"the teacher fails on this data: {str(error)[:300]}", model.path.name) from error
             pieces.append([torch.from_numpy(value)[: count - start].float() for value in found])
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
-
-
-def _order(teacher: Teacher, names: Sequence[str]) -> list[int]:
-    """For each of the teacher's inputs its place among the data's: by name where all are known, else in order."""
-    model = teacher.model
-    wanted = [entry.name for entry in (model.signature.inputs if isinstance(model, Network) else model.inputs)]
-    if len(wanted) != len(names):
-        raise MethodError(f"it has {len(wanted)} inputs, the job's model has {len(names)}", teacher.name)
-    return [names.index(name) for name in wanted] if set(wanted) == set(names) else list(range(len(names)))
 
 
 def check_fits(teacher: Teacher, student: Network) -> None:
@@ -125,9 +125,5 @@ def combine(outputs: Sequence[Tensor], weights: Sequence[float], how: Combinatio
 
 def outputs_on(runner: Runner, split: Split) -> tuple[Tensor, ...]:
     """Every output over a whole split, on the CPU."""
-    device = runner.device
-    collected = [
-        [value.cpu() for value in runner([part.to(device) for part in split.tensors(start, start + BATCH)])]
-        for start in range(0, len(split), BATCH)
-    ]
+    collected = [[value.cpu() for value in runner.on(split, start)] for start in range(0, len(split), BATCH)]
     return tuple(torch.cat(parts) for parts in zip(*collected, strict=True))

@@ -23,7 +23,7 @@ class Teacher(BaseModel):
     model: ModelId | None = Field(
         None, description="a model or an artifact, of any architecture and format; none: the uploaded model itself"
     )
-    weight: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False, description="its share among several teachers")
+    weight: float = Field(1.0, ge=0.001, le=1000, description="its share among several teachers")
 
 
 class Student(BaseModel):

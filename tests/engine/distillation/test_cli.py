@@ -86,7 +86,7 @@ def test_a_teacher_by_path_and_by_id_after_a_kill(job: Path) -> None:
 
 
 def test_what_is_wrong_with_a_named_model_is_told_at_its_field(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (job / "models.json").write_text("[]")
+    (job / "models.json").write_text(json.dumps({"m": {"path": "x", "architecture": "lenet5"}}))
     wrong: list[tuple[dict[str, Any], tuple[object, ...], str]] = [
         ({"teachers": [{"model": "nosuch.pt2"}]}, (), "/steps/0/teachers/0/model: there is no such model: nosuch.pt2"),
         ({"teachers": [{"model": str(job / "digits.npz")}]}, (), "/steps/0/teachers/0/model: the model can't be read"),

@@ -12,15 +12,19 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, fx, nn
 
-from compression.data import Split
-from compression.distillation import lesson as lessons_of
+from compression.data import Dataset, Split
+from compression.distillation.lesson import Distilling, Lesson
+from compression.distillation.student import narrower
+from compression.distillation.teachers import Runner, Teacher, combine
 from compression.errors import SpecError
 from compression.intake.model import read_model
 from compression.methods.distill import Distill, apply
-from compression.network import Mask, Network
+from compression.network import Input, Mask, Network, Signature
 from compression.opaque import OpaqueOnnx
+from compression.training.loop import train
+from compression.training.spec import Training
 from tests.engine.distillation.lessons import CLASSES, FEATURES, context, distil, network, taught
 from tests.engine.training.test_loop import Killed, KillingReporter
 
@@ -75,15 +79,26 @@ def test_a_killed_step_resumes_to_the_same_bytes(
     assert all(torch.equal(value, state(resumed.network)[name]) for name, value in state(undisturbed.network).items())
 
 
-def test_cached_outputs_teach_as_computed_ones_do(
-    tmp_path: Path, teacher: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cached = distil(tmp_path / "a", teacher, teacher, student=SMALL)
-    asked = lessons_of.Lesson.answers
-    monkeypatch.setattr(lessons_of.Lesson, "answers", lambda self, *rest: asked(replace(self, max_bytes=10), *rest))
-    computed = distil(tmp_path / "b", teacher, teacher, student=SMALL)
-    for name, value in state(cached.network).items():
-        torch.testing.assert_close(state(computed.network)[name], value, rtol=1e-4, atol=1e-5)
+def test_cached_outputs_teach_as_computed_ones_do(tmp_path: Path, teacher: Network) -> None:
+    data = context(tmp_path, teacher).require_data("test")
+    small = narrower(teacher, 0.1, seed=0)
+    teachers = (Teacher("t", teacher, 1.0),)
+    kept = 4 * CLASSES * len(data.train)  # bytes
+
+    def trained(bound: int) -> dict[str, Tensor]:
+        where = context(tmp_path / f"{bound}", teacher)
+        lesson = Lesson(teachers, tmp_path, max_bytes=bound)
+        given = lesson.answers(data.train, where.device)
+        assert (given is not None) == (bound >= kept)
+        heard = lesson.heard(data.validation, where.device)
+        spec = Training(epochs=2, learning_rate=0.02)
+        made = lambda *run: Distilling(*run, lesson, given, heard)  # noqa: E731
+        return state(train(small, spec, where, stage="s", objective=made)[0])
+
+    cached, computed = trained(kept), trained(kept - 1)
+    for name, value in cached.items():
+        torch.testing.assert_close(computed[name], value, rtol=1e-4, atol=1e-5)
+        assert not name.endswith("weight") or not torch.equal(value, state(small)[name])
 
 
 def test_masks_are_kept(tmp_path: Path, teacher: Network) -> None:
@@ -102,14 +117,9 @@ def test_several_teachers_with_weights(tmp_path: Path, teacher: Network) -> None
     result = distil(tmp_path / "a", teacher, teacher, {"other": other}, student=SMALL, teachers=both)
     with torch.no_grad():
         x = teacher.example(5)[0]
-        runners = [
-            lessons_of.Runner(lessons_of.Teacher(n, m, w), ["x"], x.device)
-            for n, m, w in (("a", other, 0.75), ("b", teacher, 0.25))
-        ]
+        runners = [Runner(Teacher(n, m, w), ["x"], x.device) for n, m, w in (("a", other, 0.75), ("b", teacher, 0.25))]
         expected = 0.75 * torch.softmax(other.module(x), 1) + 0.25 * torch.softmax(teacher.module(x), 1)
-        given = lessons_of.combine(
-            [runner([x])[0] for runner in runners], [0.75, 0.25], "probabilities", "softmax", 1.0
-        )
+        given = combine([runner([x])[0] for runner in runners], [0.75, 0.25], "probabilities", "softmax", 1.0)
     torch.testing.assert_close(torch.softmax(given, 1), expected)
     assert result.network.provenance[-1]["teachers"] == ["other", "the uploaded model"]
     told = result.facts["teachers"]
@@ -141,7 +151,7 @@ def opaque(path: Path, batch: int | str) -> OpaqueOnnx:
 def test_a_model_that_only_runs_teaches_too(tmp_path: Path, teacher: Network, batch: int | str) -> None:
     """Its input has another name, and its batch may be fixed: 300 samples are no multiple of 32."""
     given = opaque(tmp_path / "t.onnx", batch)
-    runner = lessons_of.Runner(lessons_of.Teacher("t", given, 1.0), ["x"], torch.device("cpu"))
+    runner = Runner(Teacher("t", given, 1.0), ["x"], torch.device("cpu"))
     x = torch.randn(70, FEATURES, generator=torch.Generator().manual_seed(1))
     one_by_one = np.concatenate([given.run({"features": row[None].numpy()})["z"] for row in x]) if batch != 32 else None
     if one_by_one is not None:
@@ -152,6 +162,13 @@ def test_a_model_that_only_runs_teaches_too(tmp_path: Path, teacher: Network, ba
     assert facts["match"] == "mse"
     with pytest.raises(SpecError, match="opaque"):
         distil(tmp_path / "h", teacher, teacher, models, teachers=[{"model": "t"}], hints=1.0)
+
+
+def accuracy(network: Network, folder: Path) -> float:
+    split = context(folder, network).require_data("test").validation
+    assert split.labels is not None
+    with torch.no_grad():
+        return float((network.module(split.inputs["x"]).argmax(1) == split.labels).double().mean())
 
 
 def test_a_class_never_seen_is_known_after_its_bias(tmp_path: Path, teacher: Network) -> None:
@@ -174,6 +191,11 @@ def test_a_class_never_seen_is_known_after_its_bias(tmp_path: Path, teacher: Net
     left = distil(tmp_path / "c", teacher, teacher, bias_correction="none", **fields).facts["never_seen"][0]
     assert left["added"] == 0
     assert left["recall_after"] == left["recall_before"] == row["recall_before"]
+    # What is delivered is what the figures are of, and the control is put right in the same way.
+    assert result.facts["student"]["accuracy"] == pytest.approx(accuracy(result.network, tmp_path), abs=1e-6)
+    control = distil(tmp_path / "d", teacher, teacher, control=True, **fields).facts
+    wrong = distil(tmp_path / "e", teacher, teacher, control=True, bias_correction="none", **fields).facts
+    assert control["control"]["accuracy"] > wrong["control"]["accuracy"]
 
 
 def test_temperature_and_alpha_are_chosen_on_validation(tmp_path: Path, teacher: Network) -> None:
@@ -243,6 +265,46 @@ def test_what_cannot_be_is_refused_at_its_field(
     assert caught.value.where == where
 
 
+def test_a_teacher_that_gives_nan_is_named(tmp_path: Path, teacher: Network) -> None:
+    broken = teacher.copy()
+    dict(broken.module.named_parameters())["f3.bias"].data[0] = torch.inf
+    with pytest.raises(SpecError, match="m can't teach here: it gives NaN") as caught:
+        distil(tmp_path, teacher, teacher, {"m": broken}, teachers=[{}, {"model": "m"}])
+    assert caught.value.where == "/teachers/1"
+
+
+class Words(nn.Module):
+    """Logits (N × C) of word indices; C is 1 at its narrowest, and then the axis is left out."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.words, self.head, self.classes = nn.Embedding(10, 4), nn.Linear(4, classes), classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(torch.mean(self.words(x), 1))
+        return x if self.classes > 1 else torch.flatten(x, 0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "fields", "where"),
+    [
+        (3, {"noise": 0.1}, "/noise"),
+        (3, {"mixup": 0.1, "hard_labels": False}, "/mixup"),
+        (1, {"exclude_classes": [0], "loss": "softmax"}, "/exclude_classes"),
+    ],
+)
+def test_what_this_network_cannot_do_is_told_at_its_field(
+    tmp_path: Path, classes: int, fields: dict[str, Any], where: str
+) -> None:
+    signature = Signature((Input("x", (6,), "int64"),))
+    words = Network(fx.symbolic_trace(Words(classes).eval()), signature)
+    split = Split({"x": torch.arange(60).reshape(10, 6) % 10}, None)
+    given = replace(context(tmp_path, words), data=Dataset(split, split, split, None))
+    with pytest.raises(SpecError) as caught:
+        apply(words, Distill.model_validate(fields), given)
+    assert caught.value.where == where
+
+
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
@@ -269,6 +331,7 @@ def test_labels_that_are_not_there_are_told(
         {"temperature": 0},
         {"temperature": "hot"},
         {"teachers": []},
+        {"teachers": [{"weight": 1e-300}]},
     ],
 )
 def test_specs_that_contradict_themselves(fields: dict[str, Any]) -> None:

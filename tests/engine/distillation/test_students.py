@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from compression.distillation.hints import Regressors, match, tapped
 from compression.distillation.student import adopted, fresh, narrower
 from compression.errors import MethodError
 from compression.measure.cost import cost_of
-from compression.network import Input, Signature
+from compression.network import Input, Network, Signature
 from compression.zoo.catalog import zoo_network
 from tests.engine.nets import Chain, Residual, network_of
 from tests.engine.test_methods import SMALL
@@ -61,6 +61,28 @@ def test_another_network_takes_the_names_of_the_jobs_model() -> None:
         adopted(network_of(Residual(), 1, 9, 9), network)
     with pytest.raises(MethodError, match="2 outputs"):
         adopted(student.replaced(signature=Signature(student.signature.inputs, ("a", "b"))), network)
+
+
+class Difference(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return self.head(a - 2 * b)
+
+
+def test_inputs_of_the_same_names_are_told_apart_by_them() -> None:
+    module = fx.symbolic_trace(Difference())
+    network = Network(module, Signature((Input("a", (4,)), Input("b", (4,)))))
+    swapped = fx.Graph()
+    b, a = swapped.placeholder("b"), swapped.placeholder("a")
+    copies = dict(zip((node for node in module.graph.nodes if node.op == "placeholder"), (a, b), strict=True))
+    swapped.output(swapped.graph_copy(module.graph, copies))
+    student = Network(fx.GraphModule(module, swapped), Signature((Input("b", (4,)), Input("a", (4,)))))
+    x = network.example(5)
+    assert torch.equal(student.module(x[1], x[0]), network.module(*x))
+    assert torch.equal(adopted(student, network).module(*x), network.module(*x))
 
 
 def test_hints_meet_at_the_end_of_each_image_size() -> None:
