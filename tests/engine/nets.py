@@ -9,8 +9,8 @@ from compression.network import Input, Network, Signature
 
 
 def network_of(module: nn.Module, *shape: int, seed: int = 0) -> Network:
-    """Traces `module` (one float input of `shape`), its weights drawn from `seed` alone, with batch-norm statistics that
-    aren't trivial."""
+    """Traces `module` (one float input of `shape`), its weights drawn from `seed` alone, with batch-norm statistics
+    that aren't trivial."""
     torch.manual_seed(seed)
     for value in module.parameters():
         if value.dim() == 1:
