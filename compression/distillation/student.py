@@ -28,7 +28,8 @@ def input_order(names: Sequence[str], given: Sequence[str]) -> list[int]:
 
 
 def adopted(student: Network, network: Network) -> Network:
-    """The student under the names of `network`'s inputs and outputs. MethodError: their shapes or types differ."""
+    """The student under the names of `network`'s inputs, outputs and variants. MethodError: its inputs differ in shape
+    or type, or it has another number of outputs."""
     wanted, has = network.signature, student.signature
     order = input_order([entry.name for entry in has.inputs], [entry.name for entry in wanted.inputs])
     kinds = [(wanted.inputs[place].shape, wanted.inputs[place].dtype) for place in order]
@@ -48,7 +49,8 @@ def adopted(student: Network, network: Network) -> Network:
             copied[node] = given[next(places)]
         else:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-    return student.replaced(module=fx.GraphModule(student.copy().module, graph).eval(), signature=wanted)
+    module = fx.GraphModule(student.copy().module, graph).eval()
+    return student.replaced(module=module, signature=wanted, variants=network.variants)
 
 
 def narrower(network: Network, macs_ratio: float, seed: int) -> Network:

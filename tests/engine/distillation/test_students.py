@@ -10,7 +10,7 @@ from compression.distillation.hints import Regressors, match, tapped
 from compression.distillation.student import adopted, fresh, narrower
 from compression.errors import MethodError
 from compression.measure.cost import cost_of
-from compression.network import Input, Network, Signature
+from compression.network import Input, Network, Signature, Variant
 from compression.zoo.catalog import zoo_network
 from tests.engine.nets import Chain, Residual, network_of
 from tests.engine.test_methods import SMALL
@@ -50,10 +50,13 @@ def test_weights_are_drawn_as_the_layers_class_draws_them() -> None:
 
 
 def test_another_network_takes_the_names_of_the_jobs_model() -> None:
-    network = network_of(Chain(), 1, 8, 8).replaced(signature=Signature((Input("conv1", (1, 8, 8)),), ("scores",)))
+    network = network_of(Chain(), 1, 8, 8).replaced(
+        signature=Signature((Input("conv1", (1, 8, 8)),), ("scores",)),
+        variants={"full": Variant((0,)), "fast": Variant((0,))},
+    )
     student = network_of(Residual(), 1, 8, 8)
     same = adopted(student, network)
-    assert same.signature == network.signature
+    assert (same.signature, same.variants) == (network.signature, network.variants)
     assert [node.name for node in same.module.graph.nodes if node.op == "placeholder"] == ["conv1"]
     x = student.example(4)
     assert torch.equal(same.module(*x), student.module(*x))
