@@ -1,9 +1,11 @@
-"""What may import what, where import-linter can't see it: at run time, in a fresh interpreter."""
+"""What may import what, where import-linter can't see it: in a fresh interpreter; and what an installed package has."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +34,17 @@ def test_a_method_file_imports_without_torch_and_numpy() -> None:
     count, definitions = map(int, done.stdout.split())
     assert count >= 2
     assert definitions >= count
+
+
+def test_what_is_installed_has_its_other_files_too() -> None:
+    root = Path(__file__).parent.parent
+    told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packed = {
+        path
+        for package, patterns in told["package-data"].items()
+        for pattern in patterns
+        for path in root.joinpath(*package.split(".")).glob(pattern)
+    }
+    folders = [root / name.rstrip("*") for name in told["packages"]["find"]["include"]]
+    files = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    assert {path for path in files if path.suffix not in {".py", ".pyc"}} == packed
