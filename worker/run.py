@@ -23,7 +23,7 @@ from worker.files import Escape
 from worker.heartbeat import Heartbeat, MustStop
 from worker.inputs import InputGone
 from worker.journal import Journal, Malformed
-from worker.live_log import LiveLog
+from worker.live_log import live_log
 from worker.sandbox.box import engine_box, environment
 from worker.service import Worker
 
@@ -150,7 +150,7 @@ class _Attempt:
         log_key, log_path = f"jobs/{self.lease.id}/log", self.folder / "log"
         with (
             Child(self._command(), box, variables, log_path) as child,
-            LiveLog(worker.objects, log_key, log_path, heartbeat),
+            live_log(worker.objects, log_key, log_path, heartbeat),
         ):
             heartbeat.child(child)
             for event in child.events():
