@@ -6,12 +6,13 @@ Hinton et al. 2015, section 3, set it by hand on the test set; here the validati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compression.errors import MethodError
-from compression.network import Network
+from compression.network import Network, as_tuple
 
 SWEEPS = 20
 
@@ -68,8 +69,7 @@ def with_added_bias(network: Network, added: Tensor, output: int) -> Network:
     """A copy whose output number `output` has `added` (C) in its last layer's bias. MethodError: there is no such
     layer, or its bias may not be any number."""
     network = network.copy()
-    last = next(node for node in network.module.graph.nodes if node.op == "output").args[0]
-    node = last[output] if isinstance(last, tuple | list) else last
+    node: Any = as_tuple(network.module.graph.output_node().args[0])[output]
     layer = network.module.get_submodule(str(node.target)) if node.op == "call_module" else None
     if not isinstance(layer, nn.Linear) or f"{node.target}.bias" in network.encodings:
         raise MethodError("the bias of a class can only be corrected in a linear layer at the end", str(node.name))

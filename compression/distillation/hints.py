@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from compression.errors import MethodError
 from compression.intake.shapes import shapes
-from compression.network import Network
+from compression.network import Network, as_tuple
 
 BATCH = 3
 PAIRS = 4
@@ -101,17 +101,15 @@ def _is_feature(value: Tensor) -> bool:
 
 
 def _ends(module: fx.GraphModule) -> set[fx.Node]:
-    return set(next(node for node in module.graph.nodes if node.op == "output").all_input_nodes)
+    return set(module.graph.output_node().all_input_nodes)
 
 
 def tapped(module: fx.GraphModule, nodes: Sequence[str]) -> fx.GraphModule:
     """A module that shares the other's layers and returns the values of `nodes` after its outputs, in one tuple."""
     graph = copy.deepcopy(module.graph)
     by_name = {node.name: copied for node, copied in zip(module.graph.nodes, graph.nodes, strict=True)}
-    output = next(node for node in graph.nodes if node.op == "output")
-    given = output.args[0]
-    given = tuple(given) if isinstance(given, tuple | list) else (given,)
-    output.args = ((*given, *(by_name[name] for name in nodes)),)
+    output = graph.output_node()
+    output.args = ((*as_tuple(output.args[0]), *(by_name[name] for name in nodes)),)
     return fx.GraphModule(module, graph)
 
 

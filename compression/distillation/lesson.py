@@ -88,7 +88,7 @@ class Distilling:
         self.given = given
         self.runners = lesson.runners(data.train, context.device) if given is None else []
         self.reference: Tensor | None = None
-        self.outputs = len(as_tuple(_results(module)))
+        self.outputs = _outputs(module)
         if data.task is None:
             self.reference = lesson.combined(judge, spec.temperature, self.outputs)[-1].to(context.device)
 
@@ -131,15 +131,15 @@ class _Guide:
     """The features of the teacher that gives hints, for a batch of inputs."""
 
     def __init__(self, runner: Runner, nodes: Sequence[str]) -> None:
-        self.runner, self.outputs = runner, len(as_tuple(_results(runner.module)))
+        self.runner, self.outputs = runner, _outputs(runner.module)
         runner.module = tapped(runner.module, nodes).eval()
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         return self.runner(inputs)[self.outputs :]
 
 
-def _results(module: fx.GraphModule) -> object:
-    return next(node for node in module.graph.nodes if node.op == "output").args[0]
+def _outputs(module: fx.GraphModule) -> int:
+    return len(as_tuple(module.graph.output_node().args[0]))
 
 
 def _guide(lesson: Lesson, pairs: Sequence[Pair], names: Sequence[str], device: torch.device) -> _Guide:
