@@ -12,9 +12,9 @@ from starlette.responses import Response
 from api.jobs.routes import JobId, whole
 from api.pages.site import go
 from api.pages.site import page as html
-from api.problems import NotFound
 from api.service import InService, Service
 from api.uploads.routes import DatasetId, ModelId
+from api.uploads.routes import whole as whole_upload
 from store import jobs, uploads
 from store.leases import UPLOADS, UploadKind
 from store.states import FINISHED
@@ -63,15 +63,8 @@ def _gone(list_: str, name: str) -> Response:
     return go(f"{list_}?{urlencode({'deleted': name[:200]})}")
 
 
-def _upload(service: Service, kind: UploadKind, id_: str) -> Any:
-    row = uploads.find(service.database, kind, id_)
-    if row is None:
-        raise NotFound(f"no {kind} has the id {id_}")
-    return row
-
-
 def _ask_upload(service: Service, kind: UploadKind, id_: str, status: int = 200) -> Response:
-    row = _upload(service, kind, id_)
+    row = whole_upload(service, kind, id_)
     uses = uploads.uses_models([id_]) if kind == "model" else job.c.dataset_id == id_
     with service.database.read() as connection:
         same = [
@@ -86,7 +79,7 @@ def _ask_upload(service: Service, kind: UploadKind, id_: str, status: int = 200)
 
 
 def _delete_upload(service: Service, kind: UploadKind, id_: str) -> Response:
-    row = _upload(service, kind, id_)
+    row = whole_upload(service, kind, id_)
     try:
         uploads.remove(service.database, service.objects, kind, id_)
     except uploads.InUse:

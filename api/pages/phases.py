@@ -48,10 +48,7 @@ class Times:
 
 def times(row: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now: datetime) -> Times:
     """`row`: a job's; `events`: those of this attempt that begin phases, oldest first; `now`: the database's clock."""
-    created, started = _moment(row["created_at"]), _moment(row["started_at"])
-    end = _moment(row["finished_at"]) or now
-    if created is None:
-        raise ValueError("a job without a time")
+    created, started, end = row["created_at"], row["started_at"], row["finished_at"] or now
     if started is None:
         return Times(max(0.0, (end - created).total_seconds()), None, ())
     waited, ran = (started - created).total_seconds(), (end - started).total_seconds()
@@ -83,7 +80,3 @@ def _from_events(events: Sequence[Mapping[str, Any]], end: datetime, *, going: b
         spent[name] = spent.get(name, 0.0) + max(0.0, (end - since).total_seconds())
     to_come = [key for key in ORDER if key in BEGINS.values() or key in {"fetching", "publishing"}] if going else []
     return [_phase(key, spent.get(key), going=going and key == name) for key in ORDER if key in spent or key in to_come]
-
-
-def _moment(value: datetime | str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value

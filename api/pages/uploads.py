@@ -13,11 +13,9 @@ from starlette.responses import Response
 
 from api.pages.lists import JobListQuery, jobs_page
 from api.pages.site import page
-from api.problems import NotFound
 from api.service import InService, Service
-from api.uploads.routes import DatasetId, ModelId
+from api.uploads.routes import DatasetId, ModelId, whole
 from compression.registry import methods
-from store import uploads
 from store.leases import UploadKind
 from store.roster import served_queues
 from store.states import UploadState
@@ -32,7 +30,7 @@ UNFILTERED = 30  # as many layers are seen at a glance
 
 @router.get("/models/{id_}")
 def model_page(service: InService, id_: ModelId) -> Response:
-    row = _find(service, "model", id_)
+    row = whole(service, "model", id_)
     found = row["inspection"] or {}
     layers = found.get("layers") or []
     largest = {name: max((layer[name] for layer in layers), default=0) or 1 for name in ("parameters", "macs")}
@@ -49,17 +47,10 @@ def model_page(service: InService, id_: ModelId) -> Response:
 
 @router.get("/datasets/{id_}")
 def dataset_page(service: InService, id_: DatasetId) -> Response:
-    row = _find(service, "dataset", id_)
+    row = whole(service, "dataset", id_)
     found = row["inspection"] or {}
     splits = sorted((found.get("splits") or {}).items(), key=lambda entry: _place(entry[0]))
     return page("dataset.html", **_common(service, "dataset", row), found=found, splits=splits, **_classes(found))
-
-
-def _find(service: Service, kind: UploadKind, id_: str) -> Any:
-    row = uploads.find(service.database, kind, id_)
-    if row is None:
-        raise NotFound(f"no {kind} has the id {id_}")
-    return row
 
 
 def _common(service: Service, kind: UploadKind, row: Any) -> Json:

@@ -63,18 +63,19 @@ def add(service: Service, kind: UploadKind, received: Received) -> tuple[str, di
         tags=facts.tag,
         architecture=architecture_of(facts),
     )
-    return id_, _find(service, kind, id_)
+    return id_, shown(whole(service, kind, id_))
 
 
-def _find(service: Service, kind: UploadKind, id_: str) -> dict[str, Any]:
+def whole(service: Service, kind: UploadKind, id_: str) -> Any:
+    """The upload's row, or NotFound."""
     row = uploads.find(service.database, kind, id_)
     if row is None:
         raise problems.NotFound(f"no {kind} has the id {id_}")
-    return shown(row)
+    return row
 
 
 def _look(service: Service, kind: UploadKind, id_: str) -> Response:
-    body = _find(service, kind, id_)
+    body = shown(whole(service, kind, id_))
     return answer(body, headers={"Retry-After": "1"} if body["state"] == "inspecting" else None)
 
 
