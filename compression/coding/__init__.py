@@ -1,0 +1,1 @@
+"""Entropy coders for the integers of a compressed network: NumPy alone, no torch. `coder.py` is the way in."""
