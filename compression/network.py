@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from compression.encodings import Encoding
 from compression.errors import VerificationError
 
 
@@ -30,62 +31,6 @@ class Signature:
     outputs: tuple[str, ...] = ("output",)
 
 
-class Encoding(Protocol):
-    """What a parameter is restricted to. `project` maps a tensor to the nearest one that obeys; training calls it after
-    every optimizer step. `select` follows a structural cut: the slices `kept` along `dim` remain."""
-
-    @property
-    def kind(self) -> str: ...
-
-    def project(self, value: Tensor) -> Tensor: ...
-
-    def select(self, dim: int, kept: Tensor) -> Encoding: ...
-
-    def tensors(self) -> dict[str, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Entries where `keep` (bool, the parameter's shape) is false are zero."""
-
-    keep: Tensor
-    kind: str = "mask"
-
-    def project(self, value: Tensor) -> Tensor:
-        return value * self.keep.to(value.device)
-
-    def select(self, dim: int, kept: Tensor) -> Mask:
-        return Mask(self.keep.index_select(dim, kept))
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"keep": self.keep}
-
-
-@dataclass(frozen=True)
-class Codebook:
-    """Entries with the same `codes` (int64, the parameter's shape) share one value; the nearest such tensor in the
-    least-squares sense has each group's mean (Han et al. 2016, shared weights)."""
-
-    codes: Tensor
-    kind: str = "codebook"
-
-    def project(self, value: Tensor) -> Tensor:
-        codes = self.codes.to(value.device).flatten()
-        size = int(codes.max()) + 1
-        sums = torch.zeros(size, dtype=value.dtype, device=value.device).index_add_(0, codes, value.flatten())
-        counts = torch.bincount(codes, minlength=size).clamp_min(1)
-        return (sums / counts)[codes].reshape(value.shape)
-
-    def select(self, dim: int, kept: Tensor) -> Codebook:
-        return Codebook(self.codes.index_select(dim, kept))
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"codes": self.codes}
-
-
-ENCODINGS: Mapping[str, type[Mask] | type[Codebook]] = {"mask": Mask, "codebook": Codebook}
-
-
 @dataclass(frozen=True)
 class Variant:
     """One way to run a network: the outputs that it computes, by index. The rest of the graph is left out."""
@@ -99,7 +44,8 @@ class Network:
 
     `module` is an `fx.GraphModule` made of `compression.vocabulary` alone. Methods never change a network they are
     given: they `copy()` and return a new one. `encodings` are keyed by parameter name as in `named_parameters()`.
-    `provenance` is JSON: the format it came in, and every step applied since.
+    `provenance` is JSON: the format it came in, and every step applied since. `delivery` is how its files are written
+    where that was asked for, JSON by format ({"nwk": {"coder": "range"}}); such a format is delivered in any case.
     """
 
     module: fx.GraphModule
@@ -107,6 +53,7 @@ class Network:
     encodings: Mapping[str, Encoding] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     provenance: tuple[Mapping[str, Any], ...] = ()
+    delivery: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -123,11 +70,11 @@ class Network:
         return replace(self, **changes)
 
     def project(self) -> None:
-        """Restricts the module's parameters to their encodings, in place: training's last act in each step."""
+        """Brings the module's parameters to the nearest ones that obey their encodings, in place."""
         parameters = dict(self.module.named_parameters())
         with torch.no_grad():
             for name, encoding in self.encodings.items():
-                parameters[name].copy_(encoding.project(parameters[name]))
+                parameters[name].copy_(encoding.value(encoding.free(parameters[name])))
 
     def variant(self, name: str) -> fx.GraphModule:
         """The module that computes only the outputs of the variant `name`; it shares this network's parameters."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from compression.network import Network
 
 State = Literal["float", "encoded", "integer", "coded"]
+"""Of a network between steps: as trained; restricted by encodings (training honours them); run in integer arithmetic;
+ready to be delivered, so that nothing may follow."""
 Form = Literal["lifted", "opaque"]
 """A `Network`, or a model that only runs in ONNX Runtime (`OpaqueOnnx`)."""
 
@@ -84,7 +86,7 @@ class Method:
     apply: Callable[[Network, Any, Context], StepResult]
     predict: Callable[[Cost, Any], Cost]
     needs_data: Callable[[Any], bool]
-    accepts: frozenset[State] = frozenset({"float"})
+    accepts: frozenset[State] = frozenset({"float", "encoded"})
     leaves: State | None = None
     keeps_variants: bool = True
     forms: frozenset[Form] = frozenset({"lifted"})

@@ -17,12 +17,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, fx, nn
 
+from compression.encodings import ENCODINGS, Encoding
 from compression.errors import IntakeError, SpecError
 from compression.graph_json import graph_to_json
 from compression.graph_parse import graph_from_json
 from compression.intake.shapes import run, shapes
 from compression.intake.tensors import parse_json, read_tensors, write_tensors
-from compression.network import ENCODINGS, Codebook, Encoding, Input, Network, Signature, Variant
+from compression.network import Input, Network, Signature, Variant
 from compression.vocabulary import is_identifier, used_tensors
 from compression.zoo.catalog import ARCHITECTURES, zoo_network
 
@@ -44,9 +45,10 @@ class _NetworkDocument(_Strict):
     graph: dict[str, Any]
     inputs: list[_InputDocument] = Field(min_length=1, max_length=64)
     outputs: list[str] = Field(min_length=1, max_length=64)
-    encodings: dict[str, Literal["mask", "codebook"]]
+    encodings: dict[str, Literal["mask", "codebook", "grid"]]
     variants: dict[str, list[int]] = Field(min_length=1, max_length=1000)
     provenance: list[dict[str, Any]]
+    delivery: dict[str, dict[str, Any]] = {}
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -63,6 +65,8 @@ def save_network(network: Network, path: Path) -> None:
         "variants": {name: list(variant.outputs) for name, variant in network.variants.items()},
         "provenance": list(network.provenance),
     }
+    if network.delivery:
+        document["delivery"] = dict(network.delivery)
     write_tensors(tensors, path, json.dumps(document, separators=(",", ":"), allow_nan=False))
 
 
@@ -146,6 +150,7 @@ def _network(tensors: dict[str, Tensor], document: Any) -> Network:
         _encodings(parsed.encodings, parts, dict(module.named_parameters())),
         {name: Variant(tuple(indices)) for name, indices in parsed.variants.items()},
         tuple(parsed.provenance),
+        parsed.delivery,
     )
     for batch in (1, 3):
         shapes(module, inputs, batch)
@@ -167,14 +172,14 @@ def _encodings(
 ) -> dict[str, Encoding]:
     encodings: dict[str, Encoding] = {}
     for name, kind in kinds.items():
-        part, dtype = ("keep", torch.bool) if kind == "mask" else ("codes", torch.int64)
-        tensor = parts.pop(f"{_PREFIX}{name}/{part}", None)
-        if name not in parameters or tensor is None or tensor.dtype != dtype or tensor.shape != parameters[name].shape:
-            raise IntakeError(f"a {kind} that does not fit its parameter", name)
-        encoding: Encoding = ENCODINGS[kind](tensor)
-        if isinstance(encoding, Codebook) and tensor.numel() and not 0 <= tensor.min() <= tensor.max() < tensor.numel():
-            raise IntakeError("codes are out of range", name)
-        encodings[name] = encoding
+        prefix = f"{_PREFIX}{name}/"
+        own = {key.removeprefix(prefix): parts.pop(key) for key in list(parts) if key.startswith(prefix)}
+        if name not in parameters:
+            raise IntakeError(f"a {kind} of a parameter that isn't there", name)
+        try:
+            encodings[name] = ENCODINGS[kind].read(own, parameters[name].shape)
+        except ValueError as error:
+            raise IntakeError(f"a {kind} that does not fit its parameter: {error}", name) from error
     if parts:
         raise IntakeError("a tensor that belongs to no encoding", min(parts))
     return encodings

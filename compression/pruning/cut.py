@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from compression.network import Encoding, Network
+from compression.encodings import Encoding
+from compression.network import Network
 from compression.pruning.channel_map import ChannelMap
 from compression.pruning.numbers import Ids
 from compression.pruning.reference import zeroed

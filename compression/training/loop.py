@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from compression.context import Context
 from compression.data import Dataset
+from compression.encodings import Encoding
 from compression.errors import MethodError, SpecError
 from compression.network import Network
 from compression.training.evaluate import metrics_of, outputs_of
@@ -96,7 +97,8 @@ class _Run:
         self.train_split = self.data.train.to(context.device)
         self.objective = objective(self.module, spec, context)
         self.objective.extra.to(context.device)
-        self.optimizer = _optimizer([self.module, self.objective.extra], spec)
+        self.restricted = _restricted(self.student)
+        self.optimizer = _optimizer(self._trained(), spec)
         # A last batch of one sample has no variance for batch norm to divide by.
         samples = len(self.train_split)
         if min(spec.batch_size, samples) == 1 and any(
@@ -156,9 +158,18 @@ class _Run:
             raise MethodError(f"training diverged at step {step}: the loss is {value}; lower the learning rate", "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        for part in self.restricted.values():
+            part.pull()
         self.optimizer.step()
-        self.student.project()
+        for part in self.restricted.values():
+            part.push()
         return value
+
+    def _trained(self) -> list[Tensor]:
+        """What the optimizer moves: parameters, with the free values in place of those that an encoding restricts."""
+        named = self.module.named_parameters()
+        own = [self.restricted[name].free if name in self.restricted else value for name, value in named]
+        return [*own, *self.objective.extra.parameters()]
 
     def _validate(self) -> None:
         epoch = round(self.progress.step / self.steps_per_epoch, 4)
@@ -195,6 +206,7 @@ class _Run:
     def _save(self) -> None:
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"extra.{name}": value for name, value in self.objective.extra.state_dict().items()}
+        tensors |= {f"free.{name}": part.free for name, part in self.restricted.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
@@ -206,7 +218,7 @@ class _Run:
         path = self.context.checkpoints.file(f"{self.stage}-running")
         if path is None:
             return False
-        parts: dict[str, dict[str, Tensor]] = {"module": {}, "extra": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "extra": {}, "free": {}, "best": {}, "optimizer": {}}
         with safe_open(path, framework="pt", device=str(self.context.device)) as file:
             for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
                 part, name = key.split(".", 1)
@@ -214,6 +226,8 @@ class _Run:
             self.progress = Progress(**json.loads(file.metadata()["progress"]))
         self.module.load_state_dict(parts["module"])
         self.objective.extra.load_state_dict(parts["extra"])
+        for name, free in parts["free"].items():
+            self.restricted[name].free.data.copy_(free)
         self.best = parts["best"]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
@@ -246,9 +260,35 @@ def _schedule(spec: Training, step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def _optimizer(modules: Sequence[nn.Module], spec: Training) -> torch.optim.Optimizer:
-    """Weights decay; biases and norm parameters (one axis or none) don't."""
-    parameters = [value for module in modules for value in module.parameters()]
+@dataclass
+class _Restricted:
+    """A parameter that an encoding restricts, and the free values behind it."""
+
+    parameter: nn.Parameter
+    encoding: Encoding
+    free: nn.Parameter
+
+    def pull(self) -> None:
+        """Takes the gradient from the parameter to its free values, in the place of one that they had."""
+        gradient, self.parameter.grad, self.free.grad = self.parameter.grad, None, None
+        if gradient is not None:
+            self.encoding.value(self.free).backward(gradient)  # type: ignore[no-untyped-call]
+
+    def push(self) -> None:
+        with torch.no_grad():
+            self.parameter.copy_(self.encoding.value(self.free))
+
+
+def _restricted(network: Network) -> dict[str, _Restricted]:
+    parameters = dict(network.module.named_parameters())
+    return {
+        name: _Restricted(parameters[name], encoding, nn.Parameter(encoding.free(parameters[name].detach())))
+        for name, encoding in network.encodings.items()
+    }
+
+
+def _optimizer(parameters: Sequence[Tensor], spec: Training) -> torch.optim.Optimizer:
+    """Weights decay; biases and norm parameters (one axis or none) don't, nor do shared values."""
     decayed = [value for value in parameters if value.dim() > 1]
     others = [value for value in parameters if value.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]

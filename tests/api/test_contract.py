@@ -88,7 +88,7 @@ def test_methods_come_from_the_registry(api: Running) -> None:
     assert items.keys() == methods().keys()
     prune = items["prune.structured"]
     assert prune["summary"].startswith("Structured pruning")
-    assert (prune["accepts"], prune["leaves"]) == (["float"], None)
+    assert (prune["accepts"], prune["leaves"]) == (["encoded", "float"], None)
     assert prune["schema"]["properties"]["macs_ratio"]["description"]
     assert items["finetune"]["schema"]["properties"]["training"]["default"]["epochs"] > 0
     names = [item["name"] for item in api.http.get("/v1/architectures").json()["items"]]

@@ -14,8 +14,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, fx, nn
 
+from compression.encodings import Codebook, Mask
 from compression.intake.weights import load_network, save_network
-from compression.network import Codebook, Input, Mask, Network, Signature, Variant
+from compression.network import Input, Network, Signature, Variant
 from tests.engine.test_cli import run_command
 
 STEPS = [

@@ -9,8 +9,8 @@ from scipy.special import softmax
 
 from compression.distillation.bias import by_labels, by_prior, with_added_bias
 from compression.distillation.findings import calibration_error, gap_closed, learned, mean_rows, recall
+from compression.encodings import Mask
 from compression.errors import MethodError
-from compression.network import Mask
 from tests.engine.distillation.lessons import network
 from tests.engine.nets import Chain, network_of
 

@@ -18,10 +18,11 @@ from compression.data import Dataset, Split
 from compression.distillation.lesson import Distilling, Lesson
 from compression.distillation.student import narrower
 from compression.distillation.teachers import Runner, Teacher, combine
+from compression.encodings import Mask
 from compression.errors import SpecError
 from compression.intake.model import read_model
 from compression.methods.distill import Distill, apply
-from compression.network import Input, Mask, Network, Signature
+from compression.network import Input, Network, Signature
 from compression.opaque import OpaqueOnnx
 from compression.training.loop import train
 from compression.training.spec import Training

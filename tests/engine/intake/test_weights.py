@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from compression.encodings import Codebook, Mask
 from compression.errors import IntakeError, SpecError
 from compression.intake.model import read_model
 from compression.intake.weights import load_network, save_network
-from compression.network import Codebook, Mask, Variant
+from compression.network import Variant
 from compression.zoo.catalog import build, zoo_network
 
 LENET = {"architecture": "lenet300", "arguments": {"features": 20, "classes": 4}}

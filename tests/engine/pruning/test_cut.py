@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from compression.encodings import Mask
 from compression.errors import MethodError, VerificationError
-from compression.network import Mask, Network
+from compression.network import Network
 from compression.pruning.channel_map import ChannelMap
 from compression.pruning.channels import map_channels
 from compression.pruning.cut import cut, zeroed

@@ -12,9 +12,10 @@ from torch import Tensor
 from compression.checkpoint import Checkpoints
 from compression.context import Context
 from compression.data import Dataset, Split
+from compression.encodings import Codebook, Mask
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
-from compression.network import Codebook, Mask, Network
+from compression.network import Network
 from compression.training.loop import better, train
 from compression.training.losses import label_loss, soft_label_loss
 from compression.training.spec import Training
