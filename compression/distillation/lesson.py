@@ -79,6 +79,7 @@ class Distilling:
         validation split, by which a student without labels is judged."""
         data = context.require_data("distill")
         self.module, self.spec, self.lesson, self.context = module, spec, lesson, context
+        self.match: Match = lesson.match
         self.task = data.task
         self.kind: LossKind = loss_kind(spec, data.task is not None)
         pairs = lesson.pairs
@@ -90,7 +91,8 @@ class Distilling:
         self.reference: Tensor | None = None
         self.outputs = _outputs(module)
         if data.task is None:
-            self.reference = lesson.combined(judge, spec.temperature, self.outputs)[-1].to(context.device)
+            # At T = 1, so that trials at several temperatures are judged alike.
+            self.reference = lesson.combined(judge, 1.0, self.outputs)[-1].to(context.device)
 
     def loss(self, chosen: Tensor, batch: Split) -> Tensor:
         device = self.context.device

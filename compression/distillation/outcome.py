@@ -21,7 +21,9 @@ def judged(course: Course, trained: Network, control: Network | None, temperatur
     teacher = course.teacher()
     networks = {"student": trained} | ({} if control is None else {"control": control})
     outputs = {"teacher": teacher} | {name: course.outputs(entry, split) for name, entry in networks.items()}
-    scores = {name: metrics_of(value, split.labels, data.task, teacher) for name, value in outputs.items()}
+    scores = {
+        name: metrics_of(value, split.labels, data.task, teacher, lesson.match) for name, value in outputs.items()
+    }
     found: dict[str, Any] = {name: _shown(entry) for name, entry in scores.items()}
     if "control" in scores:
         found["gap_closed"] = findings.gap_closed(
@@ -30,7 +32,7 @@ def judged(course: Course, trained: Network, control: Network | None, temperatur
     if len(lesson.teachers) > 1:
         found["teachers"] = [
             {"model": entry.name, "weight": entry.weight}
-            | _shown(metrics_of(answers[-1], split.labels, data.task, teacher))
+            | _shown(metrics_of(answers[-1], split.labels, data.task, teacher, lesson.match))
             for entry, answers in zip(lesson.teachers, course.heard, strict=True)
         ]
     if lesson.match != "softmax" or teacher.dim() != 2:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from compression.data import Split
 from compression.measure.accuracy import multilabel
 from compression.network import as_tuple
-from compression.training.losses import Task, label_loss
+from compression.training.losses import Match, Task, label_loss, soft_label_loss
 
 BATCH = 256
 
@@ -29,12 +29,16 @@ def outputs_of(module: fx.GraphModule, split: Split, device: torch.device) -> tu
     return tuple(torch.cat(parts) for parts in zip(*collected, strict=True))
 
 
-def metrics_of(outputs: Tensor, labels: Tensor | None, task: Task | None, reference: Tensor | None) -> dict[str, float]:
+def metrics_of(
+    outputs: Tensor, labels: Tensor | None, task: Task | None, reference: Tensor | None, match: Match = "mse"
+) -> dict[str, float]:
     """Figures of one output: `score` (higher is better) is what decisions use.
 
     classification: accuracy, loss (nats). multilabel: macro average precision (the score: it needs no threshold), micro
-    F1 at probability ½, loss. regression: mse. Without labels, against the original's outputs `reference`:
-    cosine, SQNR in dB, and agreement of the top-1 where there is more than one value.
+    F1 at probability ½, loss. regression: mse. Without labels, against the original's or a teacher's outputs
+    `reference`, the student is judged by how it is taught (`match`): logits matched by softmax by agreement of the
+    top-1, with the KL divergence as loss (nats); anything else by SQNR in dB. Cosine is told too, and agreement where
+    there is more than one value.
     """
     if task is not None and labels is not None:
         loss = float(label_loss(outputs, labels, task))
@@ -57,4 +61,14 @@ def metrics_of(outputs: Tensor, labels: Tensor | None, task: Task | None, refere
     found = {"score": sqnr, "sqnr_db": sqnr, "cosine": cosine}
     if flat.shape[1] > 1:
         found["agreement"] = float((flat.argmax(-1) == wanted.argmax(-1)).double().mean())
+    if match == "softmax":  # classes are the last axis
+        rows, theirs = (value.double().reshape(-1, value.shape[-1]) for value in (outputs, reference))
+        agreement = float((rows.argmax(-1) == theirs.argmax(-1)).double().mean())
+        found |= {"score": agreement, "agreement": agreement, "loss": float(soft_label_loss(rows, theirs, 1.0))}
     return found
+
+
+def top1(metrics: dict[str, float]) -> float | None:
+    """The share of samples whose top-1 is right, or is the teacher's, where decisions are made by it."""
+    judged = "loss" in metrics and ("accuracy" in metrics or "agreement" in metrics)
+    return metrics["score"] if judged else None

@@ -21,7 +21,7 @@ from compression.data import Dataset
 from compression.encodings import Encoding
 from compression.errors import MethodError, SpecError
 from compression.network import Network
-from compression.training.evaluate import metrics_of, outputs_of
+from compression.training.evaluate import metrics_of, outputs_of, top1
 from compression.training.objective import FromOriginal, Objective
 from compression.training.spec import Training
 
@@ -37,7 +37,7 @@ class Progress:
     step: int = 0
     best_epoch: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
-    top: float = 0.0  # the highest accuracy seen
+    top: float = 0.0  # the highest accuracy or agreement seen
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -66,15 +66,16 @@ def train(
 
 
 def better(new: dict[str, float], best: dict[str, float], top: float, samples: int) -> bool:
-    """Whether `new` validation metrics replace the `best`; `top` is the highest accuracy seen, `new` included.
+    """Whether `new` validation metrics replace the `best`; `top`: the highest accuracy (without labels: agreement with
+    the teacher) seen, `new` included.
 
-    Accuracy on few samples is coarse: of those within one standard error of the top, the lowest loss is the best.
+    Such a share of few samples is coarse: of those within one standard error of the top, the lowest loss is the best.
     """
-    if "accuracy" not in new:
+    if top1(new) is None:
         return new["score"] > best["score"]
     limit = top - math.sqrt(max(top * (1 - top), 1 / samples) / samples)
-    if new["accuracy"] < limit or best["accuracy"] < limit:
-        return new["accuracy"] >= limit
+    if new["score"] < limit or best["score"] < limit:
+        return new["score"] >= limit
     return new["loss"] < best["loss"]
 
 
@@ -175,12 +176,12 @@ class _Run:
         epoch = round(self.progress.step / self.steps_per_epoch, 4)
         split = self.data.validation.to(self.context.device)
         outputs = outputs_of(self.module, split, self.context.device)
-        metrics = metrics_of(outputs[-1], split.labels, self.data.task, self.objective.reference)
+        metrics = metrics_of(outputs[-1], split.labels, self.data.task, self.objective.reference, self.objective.match)
         if not all(map(math.isfinite, metrics.values())):
             raise MethodError(f"training diverged by epoch {epoch:g}: {metrics}; lower the learning rate", "loss")
         progress = self.progress
         progress.history.append({"epoch": epoch, **metrics})
-        progress.top = max(progress.top, metrics.get("accuracy", 0.0))
+        progress.top = max(progress.top, top1(metrics) or 0.0)
         if not progress.best or better(metrics, progress.best, progress.top, len(split)):
             progress.best, progress.best_epoch = metrics, epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}

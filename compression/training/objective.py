@@ -14,16 +14,18 @@ from compression.device import mixed_precision
 from compression.errors import SpecError
 from compression.network import as_tuple
 from compression.training.evaluate import outputs_of
-from compression.training.losses import LossKind, training_loss
+from compression.training.losses import LossKind, Match, match_for, training_loss
 from compression.training.spec import Training
 
 
 class Objective(Protocol):
     """`extra` is trained and saved beside the network and dropped afterwards; `reference`: the outputs by which a
-    validation without labels is judged; `kind`: what it learns from, for the record."""
+    validation without labels is judged, as they are matched in training (`match`); `kind`: what it learns from, for the
+    record."""
 
     extra: nn.Module
     reference: Tensor | None
+    match: Match
     kind: LossKind
 
     def loss(self, chosen: Tensor, batch: Split) -> Tensor:
@@ -41,6 +43,7 @@ class FromOriginal:
         self.kind: LossKind = loss_kind(spec, data.task is not None)
         self.teacher: tuple[Tensor, ...] | None = None
         self.reference: Tensor | None = None
+        self.match: Match = match_for(data.task)
         if self.kind == "labels":
             return
         original = context.original.module.to(context.device)

@@ -48,6 +48,11 @@ def test_a_student_learns_without_labels_and_agrees_with_its_teacher(tmp_path: P
     assert facts["student"]["agreement"] > 0.8
     assert facts["teacher"]["agreement"] == 1
     assert facts["training"]["loss"] == "teacher"
+    # The epoch is chosen by agreement and divergence, as an accuracy would be.
+    history = facts["training"]["history"]
+    kept = next(entry for entry in history if entry["epoch"] == facts["training"]["best_epoch"])
+    assert kept["score"] == kept["agreement"] == facts["student"]["agreement"]
+    assert kept["loss"] < history[0]["loss"]
     assert facts["transfer_samples"] == 300
     assert "calibration_error" not in facts["student"]  # there is nothing to be right about
     assert len(facts["learned"]["teacher_at_t"]) == CLASSES
@@ -206,6 +211,10 @@ def test_temperature_and_alpha_are_chosen_on_validation(tmp_path: Path, teacher:
     }
     best = max(facts["tuning"], key=lambda trial: (trial["accuracy"], -trial["loss"]))
     assert (facts["temperature"], facts["alpha"]) == (best["temperature"], best["alpha"])
+    fields = {"student": SMALL, "temperature": "auto", "loss": "softmax"}
+    unlabelled = distil(tmp_path / "u", teacher, teacher, labelled=False, **fields).facts
+    best = max(unlabelled["tuning"], key=lambda trial: (trial["agreement"], -trial["loss"]))
+    assert unlabelled["temperature"] == best["temperature"]
 
 
 def test_an_architecture_or_another_model_learns(tmp_path: Path, teacher: Network) -> None:
