@@ -1,4 +1,4 @@
-"""`python -m compression inspect FILE | methods | run SPEC.json --model M [--data D] --out DIR`.
+"""`python -m compression inspect FILE | methods | run SPEC --model M [--data D] --out DIR | decode FILE --to KIND`.
 
 Prints for people, or JSON with `--json` (`run` streams one event a line). Exit status 0: done; 2: the input was
 refused, with the reason on stderr; 3: a transform failed its verification and nothing was published.
@@ -22,7 +22,7 @@ from compression.errors import IntakeError, NiwakiError, Refusal, SpecError
 from compression.events import Reporter
 from compression.json_schema import schema_of
 from compression.registry import methods
-from compression.spec import parse_job
+from compression.spec import Export, parse_job
 
 if TYPE_CHECKING:
     from compression.pipeline import ModelFile
@@ -86,13 +86,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of PyTorch; measuring uses one")
     run.set_defaults(command=_run)
 
+    decode = commands.add_parser("decode", help="write a .nwk file's network in another format")
+    decode.add_argument("file", type=Path)
+    decode.add_argument("--to", choices=[kind for kind in get_args(Export) if kind != "nwk"], required=True)
+    decode.add_argument("--out", type=Path, help="the file to write; the .nwk file's name with another suffix, if none")
+    decode.set_defaults(command=_decode)
+
     for command in (inspect, run):
         command.add_argument(
             "--architecture",
             help='JSON for .safetensors: {"architecture": "resnet20", "arguments": {}}; for free axes of an .onnx: '
             '{"inputs": {"x": [3, 48, 192]}}',
         )
-    for command in (inspect, listing, run):
+    for command in (inspect, listing, run, decode):
         command.add_argument("--json", action="store_true", help="JSON on stdout")
         command.add_argument("--watch-stdin", action="store_true", help="end when stdin is closed")
     return parser
@@ -186,6 +192,20 @@ def _run(options: argparse.Namespace, reporter: Reporter) -> None:
         reporter.emit("done", inspection=inspect_network(outcome.network))
     else:
         print((options.out / "artifacts" / "report.md").read_text())
+
+
+def _decode(options: argparse.Namespace, reporter: Reporter) -> None:
+    _require_file(options.file)
+    from compression.container.decode import decode_file
+
+    out = options.out or options.file.with_suffix(f".{options.to}")
+    if out.exists():
+        raise SpecError("there is a file of that name already; give another with --out", str(out))
+    written = decode_file(options.file, options.to, out)
+    if options.json:
+        reporter.emit("done", files=[{"path": str(path), "bytes": path.stat().st_size} for path in written])
+    else:
+        print("\n".join(f"{path}: {path.stat().st_size:,} bytes" for path in written))
 
 
 def _architecture(options: argparse.Namespace) -> dict[str, Any] | None:

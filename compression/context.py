@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Context:
     """`checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there. `models`
-    are those that the job's steps name, by id."""
+    are those that the job's steps name, by id. `counts_bytes`: the job delivers a coded file, so what each step
+    saves of it is told."""
 
     data: Dataset | None
     original: Network
@@ -29,6 +30,7 @@ class Context:
     checkpoints: Checkpoints
     save_seconds: float = 20.0
     models: Mapping[str, Network | OpaqueOnnx] = field(default_factory=dict)
+    counts_bytes: bool = False
 
     def require_data(self, method: str) -> Dataset:
         from compression.errors import SpecError

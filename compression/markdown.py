@@ -51,7 +51,7 @@ def _rows(report: Report) -> list[list[str]]:
     before, after, delivered = report.original, report.compressed, report.delivered
     sizes = {file.format: file.bytes for file in report.original_files if file.variant == "full"}
     rows = [
-        _number_row(f".{file.format}, bytes", sizes[file.format], file.bytes)
+        _number_row(_size_name(file.format, sizes), sizes.get(file.format, before.bytes), file.bytes)
         for file in report.artifacts
         if file.variant == "full"
     ]
@@ -222,6 +222,10 @@ def _value(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+
+
+def _size_name(kind: str, originals: Mapping[str, int]) -> str:
+    return f".{kind}, bytes" if kind in originals else f".{kind}, bytes (original: its weights in fp32)"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

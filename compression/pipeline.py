@@ -13,6 +13,7 @@ import torch
 
 from compression import device as devices
 from compression.checkpoint import Checkpoints, file_sha256, fingerprint
+from compression.container.network import encode
 from compression.context import Context
 from compression.data import Dataset, load_dataset
 from compression.data.trial import tried
@@ -155,6 +156,8 @@ def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:
             reporter=reporter,
             checkpoints=Checkpoints(job.out / "checkpoints", key, reporter),
             models=given.models,
+            counts_bytes="nwk" in job.spec.exports
+            or any(methods()[s.method].leaves == "coded" for s in job.spec.steps),
         )
         reporter.emit("step_started", index=index, method=step.method)
         network, record = _step(network, step, context)
@@ -196,9 +199,12 @@ def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, 
 
 
 def figures(network: Network, data: Dataset | None, context: Context) -> dict[str, float]:
-    """What the network costs, and how it does on the validation split (never on the test split)."""
+    """What the network costs, and how it does on the validation split (never on the test split).
+    `coded_bytes`: of its `.nwk` file in the fast static coder."""
     cost = cost_of(network)
     found: dict[str, float] = {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs}
+    if context.counts_bytes:
+        found["coded_bytes"] = len(encode(network, "range").file)
     if data is None:
         return found
     module = network.module.to(context.device)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from compression.data import Dataset
 from compression.events import Reporter
@@ -32,9 +32,10 @@ class Outcome:
 
 
 def export_original(original: Network, formats: Sequence[Export], out: Path) -> list[ExportedFile]:
-    """Writes the original to `out/original` in the formats asked for, and as `.onnx`, which is what is measured."""
+    """Writes the original to `out/original` in the formats asked for, and as `.onnx`, which is what is measured. Not as
+    `.nwk`: that is compared with the original's weights as they are."""
     folder = _fresh(out / "original")
-    return export_network(original, [*formats, *_extra(formats)], folder)
+    return export_network(original, [*(kind for kind in formats if kind != "nwk"), *_extra(formats)], folder)
 
 
 def publish(
@@ -50,9 +51,10 @@ def publish(
     The test split is read here, once, by the delivered files.
     """
     artifacts, before, aside = _fresh(out / "artifacts"), out / "original", _fresh(out / "measured")
-    reporter.emit("exporting", formats=list(spec.exports))
-    files = export_network(outcome.network, spec.exports, artifacts)
-    export_network(outcome.network, _extra(spec.exports), aside)
+    formats = delivered_formats(spec, outcome.network)
+    reporter.emit("exporting", formats=formats)
+    files = export_network(outcome.network, formats, artifacts)
+    export_network(outcome.network, _extra(formats), aside)
     for file in files:
         reporter.emit("exported", name=file.name, bytes=file.bytes, max_relative_error=file.max_relative_error)
     reporter.emit("measuring")
@@ -64,9 +66,9 @@ def publish(
         signature=outcome.network.signature,
         original=cost_of(outcome.original),
         compressed=cost_of(outcome.network),
-        original_files=[file for file in originals if file.format in spec.exports],
+        original_files=[file for file in originals if file.format in formats],
         files=files,
-        delivered=_measure(outcome, before, aside if _extra(spec.exports) else artifacts, latency_seconds),
+        delivered=_measure(outcome, before, aside if _extra(formats) else artifacts, latency_seconds),
         steps=outcome.steps,
         data=None if outcome.data is None else outcome.data.described(),
     )
@@ -75,6 +77,12 @@ def publish(
     (artifacts / "report.json").write_text(report.to_json())
     (artifacts / "report.md").write_text(render_markdown(report))
     return report
+
+
+def delivered_formats(spec: JobSpec, network: Network) -> list[Export]:
+    """Those that the spec asks for, and those that a step has prepared."""
+    prepared = [kind for kind in get_args(Export) if kind in network.delivery and kind not in spec.exports]
+    return [*spec.exports, *prepared]
 
 
 def _extra(formats: Sequence[Export]) -> list[Export]:

@@ -74,7 +74,7 @@ def build_report(
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
     declared = spec.get("data", {}).get("preprocess", {})
     preprocess = {name: Preprocess.model_validate(value) for name, value in declared.items()}
-    claims = [*delivered.claims(), *_size_claims(original_files, files)]
+    claims = [*delivered.claims(), *_size_claims(original_files, files, original.bytes)]
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
     return Report(
         headline=headline(claims),
@@ -96,9 +96,14 @@ def build_report(
     )
 
 
-def _size_claims(original: Sequence[ExportedFile], files: Sequence[ExportedFile]) -> list[Claim]:
+def _size_claims(original: Sequence[ExportedFile], files: Sequence[ExportedFile], weights: int) -> list[Claim]:
+    """Like with like; a format that the original has no file of is compared with its `weights`, bytes in fp32."""
     before = {file.format: file.bytes for file in original if file.variant == "full"}
-    return [size_claim(file.format, before[file.format], file.bytes) for file in files if file.variant == "full"]
+    return [
+        size_claim(file.format, before.get(file.format, weights), file.bytes, weights=file.format not in before)
+        for file in files
+        if file.variant == "full"
+    ]
 
 
 def _layer_changes(before: Sequence[LayerCost], after: Sequence[LayerCost]) -> list[LayerChange]:

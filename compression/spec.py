@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from compression.errors import SpecError
 from compression.registry import StepSpec, methods, validate_chain
 
-Export = Literal["onnx", "pt2", "safetensors"]
+Export = Literal["onnx", "pt2", "safetensors", "nwk"]
 READABLE = tuple(f".{export}" for export in get_args(Export))
 """What a job delivers, by its suffix, that can be another job's model."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -117,7 +117,7 @@ class JobSpec(Strict):
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="which kind of worker may run the job")
     data: DataSpec = Field(default_factory=DataSpec)
     steps: list[AnyStep] = Field(min_length=1, max_length=32)
-    exports: list[Export] = Field(default=["onnx", "pt2", "safetensors"], min_length=1, max_length=3)
+    exports: list[Export] = Field(default=["onnx", "pt2", "safetensors"], min_length=1, max_length=4)
 
     @model_validator(mode="after")
     def _chain_is_valid(self) -> JobSpec:

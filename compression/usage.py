@@ -9,7 +9,9 @@ from compression.layout import image_shape
 from compression.network import Input, Signature
 from compression.spec import Preprocess
 
-TAKEN = frozenset({"np", "onnxruntime", "torch", "session", "outputs", "model", "output", "Path", "load_network"})
+TAKEN = frozenset(
+    {"np", "onnxruntime", "torch", "session", "outputs", "model", "output", "Path", "load_network", "read_nwk"}
+)
 """Names that the code uses itself."""
 FIRST = "# Your own samples in place of the zeros, as they lie in the data file; the first axis counts them."
 
@@ -31,9 +33,11 @@ def usage(file: ExportedFile, signature: Signature, preprocess: Mapping[str, Pre
     if file.format == "pt2":
         load = f'model = torch.export.load("{file.name}").module()'
         return f"import numpy as np\nimport torch\n\n{samples}\n{load}\n{call}"
-    imports = "from pathlib import Path\n\nimport numpy as np\nimport torch\n\n"
-    imports += "from compression.intake.weights import load_network\n\n"
-    return f'{imports}{samples}\nmodel = load_network(Path("{file.name}")).module\n{call}'
+    read, module = ("read_nwk", "container.network") if file.format == "nwk" else ("load_network", "intake.weights")
+    imports = (
+        f"from pathlib import Path\n\nimport numpy as np\nimport torch\n\nfrom compression.{module} import {read}\n\n"
+    )
+    return f'{imports}{samples}\nmodel = {read}(Path("{file.name}")).module\n{call}'
 
 
 def _prepared(name: str, entry: Input, declared: Preprocess) -> list[str]:

@@ -11,7 +11,7 @@ from store.outcomes import NewArtifact
 from worker import files, untrusted_json
 
 MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
-EXACT = (".pt2", ".safetensors")  # read again, the very network; an .onnx may come back as other layers
+EXACT = (".pt2", ".safetensors", ".nwk")  # read again, the very network; an .onnx may come back as other layers
 REPORT = "report.json"
 MAX_REPORT_BYTES = 16 * 1024**2
 

@@ -81,12 +81,14 @@ def _sizes(report: Json) -> list[Measure]:
     found = []
     for file in filter(_full, entries(report, "artifacts")):
         form, after = text(file, "format"), number(file, "bytes")
-        before = old.get(form)
+        name, before = f".{form} file", old.get(form)
+        if form not in old:  # no such file was made of the original
+            name, before = f".{form} file (before: weights in fp32)", number(report, "original", "bytes")
         gain = before / after if before and after else None
         change = _times(before, after, "smaller", "larger")
         found.append(
             Measure(
-                f"bytes.{form}", f".{form} file", before, after, words.bytes_, "less", change, gain=gain, kind="size"
+                f"bytes.{form}", name, before, after, words.bytes_, "less", change, gain=gain, kind="size"
             )
         )
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from compression.container.network import write_nwk
 from compression.errors import VerificationError
 from compression.export.onnx import read_onnx, write_onnx
 from compression.export.pt2 import write_pt2
@@ -18,8 +19,11 @@ from compression.intake.weights import save_network
 from compression.network import Network, Signature, as_tuple
 from compression.spec import Export
 from compression.verify import BATCHES, TOLERANCE, least_scales, relative_error
+from compression.vocabulary import used_tensors
 
 EXAMPLE_BATCH = 2
+WHOLE = frozenset({"safetensors", "nwk"})
+"""Formats whose file holds every variant, and everything else of the network: it comes back bit for bit."""
 Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
@@ -40,13 +44,13 @@ def export_network(
     network: Network, formats: Sequence[Export], folder: Path, stem: str = "model"
 ) -> list[ExportedFile]:
     """Writes `network` to the existing `folder` in each format: STEM.FORMAT for the variant "full", STEM.VARIANT.FORMAT
-    for the others; a `.safetensors` holds every variant in one file.
+    for the others; a file of `WHOLE` holds every variant.
 
     VerificationError: a file doesn't compute what the network does; then nothing stands under that file's name.
     """
     files = []
     for kind in formats:
-        for variant in ["full"] if kind == "safetensors" else network.variants:
+        for variant in ["full"] if kind in WHOLE else network.variants:
             name = f"{stem}.{kind}" if variant == "full" else f"{stem}.{variant}.{kind}"
             path = folder / name
             partial = folder / f".partial.{name}"
@@ -87,10 +91,36 @@ def compare_file(network: Network, variant: str, path: Path) -> float:
 def _write_and_compare(network: Network, kind: Export, variant: str, path: Path) -> float:
     if kind == "safetensors":
         save_network(network, path)
+    elif kind == "nwk":
+        write_nwk(network, path)
     else:
-        write = write_onnx if kind == "onnx" else write_pt2
-        write(network.variant(variant), _signature(network, variant), network.example(EXAMPLE_BATCH), path)
+        parts = (network.variant(variant), _signature(network, variant), network.example(EXAMPLE_BATCH), path)
+        if kind == "onnx":
+            write_onnx(*parts, network.encodings)
+        else:
+            write_pt2(*parts)
+    if kind in WHOLE:
+        _compare_tensors(network, path)
     return compare_file(network, variant, path)
+
+
+def _compare_tensors(network: Network, path: Path) -> None:
+    """VerificationError: a parameter, buffer or encoding in the file isn't exactly the network's."""
+    again = _network(path)
+    wanted, found = ({**used_tensors(side.module), **_encoding_tensors(side)} for side in (network, again))
+    if wanted.keys() != found.keys():
+        raise VerificationError(f"{path.suffix} file: other tensors", min(wanted.keys() ^ found.keys()))
+    for name, value in wanted.items():
+        if not torch.equal(value, found[name]):
+            raise VerificationError(f"{path.suffix} file: it doesn't hold exactly this tensor", name)
+
+
+def _encoding_tensors(network: Network) -> dict[str, Tensor]:
+    return {
+        f"{name}/{part}": value
+        for name, encoding in network.encodings.items()
+        for part, value in encoding.tensors().items()
+    }
 
 
 def _signature(network: Network, variant: str) -> Signature:
@@ -102,9 +132,14 @@ def _reload(path: Path, signature: Signature) -> Run:
     """The file as a function of inputs: in ONNX Runtime, or by our own reader, which runs no code of a file."""
     if path.suffix == ".onnx":
         return read_onnx(path, signature)
-    reloaded = read_model(path, None)
-    if not isinstance(reloaded, Network):
-        raise VerificationError(f"{path.suffix} file: it can't be read back as a network")
+    reloaded = _network(path)
     if reloaded.signature.inputs != signature.inputs:
         raise VerificationError(f"{path.suffix} file: its inputs aren't the network's", str(reloaded.signature.inputs))
     return lambda inputs: as_tuple(reloaded.module(*inputs))
+
+
+def _network(path: Path) -> Network:
+    reloaded = read_model(path, None)
+    if not isinstance(reloaded, Network):
+        raise VerificationError(f"{path.suffix} file: it can't be read back as a network")
+    return reloaded

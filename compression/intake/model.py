@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from compression.container.network import read_nwk
+from compression.container.sections import MAGIC
 from compression.errors import IntakeError, SpecError
 from compression.intake.foreign import foreign
 from compression.intake.lift import lift
@@ -42,9 +44,9 @@ def read_model(path: Path, architecture: Mapping[str, Any] | None = None) -> Net
 
 
 def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network | OpaqueOnnx:
-    """The network of a `.pt2` archive, an `.onnx` or a `.safetensors` file; `architecture` names what plain weights
-    belong to ({"architecture": "resnet20", "arguments": {…}}), or the lengths of axes that an `.onnx` file leaves free
-    ({"inputs": {NAME: [3, 48, 192]}}). IntakeError: why the file can't be taken, and what to do."""
+    """The network of a `.pt2` archive, an `.onnx`, a `.safetensors` or a `.nwk` file; `architecture` names what plain
+    weights belong to ({"architecture": "resnet20", "arguments": {…}}), or the lengths of axes that an `.onnx` file
+    leaves free ({"inputs": {NAME: [3, 48, 192]}}). IntakeError: why the file can't be taken, and what to do."""
     refused = foreign(path)
     if refused is not None:
         raise refused
@@ -58,6 +60,11 @@ def _read(path: Path, architecture: Mapping[str, Any] | None) -> Network | Opaqu
         return read_weights(path, architecture)
     if start[:1] == b"\x08" and len(start) > 2 and start[2] in _ONNX_TAGS:
         return read_onnx(path, architecture)
+    if start[: len(MAGIC)] == MAGIC:
+        if architecture is not None:
+            raise SpecError("a .nwk file says itself what its network is", "/architecture")
+        return read_nwk(path)
     raise IntakeError(
-        "the file is empty" if not start else "neither a .pt2 archive nor an .onnx or .safetensors file", path.name
+        "the file is empty" if not start else "neither a .pt2 archive nor an .onnx, .safetensors or .nwk file",
+        path.name,
     )

@@ -33,8 +33,8 @@ from compression.intake.program_schema import (
     SymbolicArgument,
 )
 from compression.intake.shapes import MOST_NODES
-from compression.intake.tensors import parse_json
 from compression.network import Input
+from compression.strict_json import parse_json
 from compression.vocabulary import aten, is_identifier, takes
 
 Value: TypeAlias = Any  # an argument of an fx node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compression.errors import IntakeError
+from compression.strict_json import parse_json
 
 LARGEST_HEADER = 64 << 20
-MOST_PARTS_OF_JSON = 400_000
-"""Objects and lists in one text: parsed and checked, each takes up to 1 KiB."""
-MOST_VALUES_OF_JSON = 4_000_000
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -49,26 +46,3 @@ def _header(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise IntakeError("the header is no JSON object", path.name)
     return header
-
-
-def parse_json(text: bytes | str, where: str) -> Any:
-    """Parsed JSON; a key that comes twice, NaN, nesting without end or a bomb is an IntakeError."""
-    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    if data.count(b"{") + data.count(b"[") > MOST_PARTS_OF_JSON:
-        raise IntakeError(f"more than {MOST_PARTS_OF_JSON} objects and lists", where, "model-unsafe")
-    if data.count(b",") > MOST_VALUES_OF_JSON:
-        raise IntakeError(f"more than {MOST_VALUES_OF_JSON} values", where, "model-unsafe")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key comes twice")
-        return found
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise IntakeError(f"not valid JSON: {str(error)[:200]}", where) from error

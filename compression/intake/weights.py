@@ -22,8 +22,9 @@ from compression.errors import IntakeError, SpecError
 from compression.graph_json import graph_to_json
 from compression.graph_parse import graph_from_json
 from compression.intake.shapes import run, shapes
-from compression.intake.tensors import parse_json, read_tensors, write_tensors
+from compression.intake.tensors import read_tensors, write_tensors
 from compression.network import Input, Network, Signature, Variant
+from compression.strict_json import parse_json
 from compression.vocabulary import is_identifier, used_tensors
 from compression.zoo.catalog import ARCHITECTURES, zoo_network
 
@@ -56,7 +57,12 @@ def save_network(network: Network, path: Path) -> None:
     tensors = used_tensors(network.module)
     for name, encoding in network.encodings.items():
         tensors |= {f"{_PREFIX}{name}/{part}": tensor for part, tensor in encoding.tensors().items()}
-    document = {
+    write_tensors(tensors, path, json.dumps(network_document(network), separators=(",", ":"), allow_nan=False))
+
+
+def network_document(network: Network) -> dict[str, Any]:
+    """All of a network but its tensors, as JSON; `network_from` takes it back."""
+    document: dict[str, Any] = {
         "format": 1,
         "graph": graph_to_json(network.module),
         "inputs": [asdict(spec) for spec in network.signature.inputs],
@@ -67,7 +73,7 @@ def save_network(network: Network, path: Path) -> None:
     }
     if network.delivery:
         document["delivery"] = dict(network.delivery)
-    write_tensors(tensors, path, json.dumps(document, separators=(",", ":"), allow_nan=False))
+    return document
 
 
 def load_network(path: Path) -> Network:
@@ -75,7 +81,7 @@ def load_network(path: Path) -> Network:
     tensors, metadata = read_tensors(path)
     if "niwaki" not in metadata:
         raise IntakeError("these are plain weights, not a network that Niwaki wrote", path.name)
-    return _network(tensors, parse_json(metadata["niwaki"], "niwaki"))
+    return network_from(tensors, parse_json(metadata["niwaki"], "niwaki"))
 
 
 def read_weights(path: Path, architecture: Mapping[str, Any] | None) -> Network:
@@ -90,7 +96,7 @@ def read_weights(path: Path, architecture: Mapping[str, Any] | None) -> Network:
                 f"{{…}}}}; known: {known}",
                 path.name,
             )
-        return _network(tensors, parse_json(metadata["niwaki"], "niwaki"))
+        return network_from(tensors, parse_json(metadata["niwaki"], "niwaki"))
 
     if not isinstance(architecture.get("architecture"), str) or not set(architecture) <= {"architecture", "arguments"}:
         raise SpecError("an architecture is an object with the keys architecture and arguments", "/architecture")
@@ -121,7 +127,9 @@ def _fits(tensor: Tensor, wanted: Tensor) -> bool:
     return tensor.shape == wanted.shape and (tensor.dtype == wanted.dtype or widened)
 
 
-def _network(tensors: dict[str, Tensor], document: Any) -> Network:
+def network_from(tensors: dict[str, Tensor], document: Any) -> Network:
+    """The network of a `network_document` and its tensors: parameters, buffers, and "encodings/PARAMETER/PART".
+    IntakeError: neither is trusted, and something doesn't fit."""
     try:
         parsed = _NetworkDocument.model_validate(document)
     except ValidationError as error:

@@ -38,9 +38,11 @@ class Claim:
     text: str
 
 
-def size_claim(kind: str, original: int, compressed: int) -> Claim:
-    """Of the bytes of the original and of the compressed network in the same file format `kind`."""
-    figures = f"{original:,} → {compressed:,} bytes as .{kind}"
+def size_claim(kind: str, original: int, compressed: int, *, weights: bool = False) -> Claim:
+    """Of the bytes of the compressed network in the file format `kind`, and of the original in the same, or, with
+    `weights`, of the original's weights in fp32 alone."""
+    of_weights = " of fp32 weights" if weights else ""
+    figures = f"{original:,}{of_weights} → {compressed:,} bytes as .{kind}"
     if original >= compressed * CLEAR_SIZE:
         return Claim("size", "smaller", "better", f"{original / compressed:.2f}× smaller ({figures})")
     if compressed >= original * CLEAR_SIZE:

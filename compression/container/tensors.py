@@ -1,0 +1,190 @@
+"""How one tensor lies in a `.nwk` file: as a list of coded parts. Numpy alone.
+
+    kind        parts
+    plain       the bytes of its elements, little-endian; or one plane for each byte of an element
+    mask        1 where an entry is kept, else 0 (the tensor's shape); the kept entries, plain
+    codebook    code + 1, or 0 for a zero (the tensor's shape); the codebooks, flat, plain; where there are several, the
+                codebook's number for each slice of the first axis
+    grid        levels (the tensor's shape); the step, or one for each slice of the first axis, plain
+
+Integers are: one byte, the coder's number; the payload's length as a varint; the payload. Plain elements are: 0 and the
+bytes; or 5 and the planes, each as 0 and its bytes, or like integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.coding.coder import CODERS, smallest
+from compression.container.sections import Bytes, malformed, varint
+
+Kind = Literal["plain", "mask", "codebook", "grid"]
+Array = NDArray[Any]
+Choose = Callable[[NDArray[np.int32]], tuple[str, bytes]]
+"""The coder's name and the payload, for integers."""
+
+_RAW, _PLANES = 0, 5
+_NUMBERS: Mapping[str, int] = {"huffman": 1, "huffman-sparse": 2, "range": 3, "adaptive": 4}
+_NAMES = {number: name for name, number in _NUMBERS.items()}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """`values`: as the network has them. `parts`: what the encoding consists of, by name, as numpy arrays: `keep`
+    (bool), `codes` (int64) with `rows` (int64) where there are several codebooks, `step` (float32) with `range`
+    (int64, lowest and highest level)."""
+
+    name: str
+    kind: Kind
+    values: Array
+    parts: Mapping[str, Array] = field(default_factory=dict)
+
+    def head(self) -> list[Any]:
+        """JSON: name, kind, type, shape, then what the kind adds: how many codebooks and values, or the range."""
+        values = self.values
+        head: list[Any] = [self.name, self.kind, values.dtype.name, list(values.shape)]
+        if self.kind == "codebook":
+            codes, rows = self.parts["codes"], self.parts.get("rows")
+            head += [1 if rows is None else int(rows.max(initial=0)) + 1, max(1, int(codes.max(initial=-1)) + 1)]
+        elif self.kind == "grid":
+            head += [int(limit) for limit in self.parts["range"]] + [list(self.parts["step"].shape)]
+        return head
+
+
+def chooser(coder: str) -> Choose:
+    """`auto` takes the coder that needs the fewest bytes, tensor by tensor."""
+    if coder == "auto":
+        return smallest
+    return lambda symbols: (coder, CODERS[coder].encode(symbols))
+
+
+def write(tensor: Tensor, choose: Choose) -> bytes:
+    """The tensor's parts, one after the other."""
+    values, parts = tensor.values, tensor.parts
+    if tensor.kind == "mask":
+        keep = parts["keep"]
+        return _integers(keep, choose) + _plain(values[keep])
+    if tensor.kind == "codebook":
+        rows = parts.get("rows")
+        numbers = b"" if rows is None else _integers(rows, choose)
+        return _integers(parts["codes"] + 1, choose) + _plain(_codebooks(tensor)) + numbers
+    if tensor.kind == "grid":
+        return _integers(_levels(values, parts["step"]), choose) + _plain(parts["step"])
+    return _plain(values)
+
+
+def read(head: list[Any], data: Bytes) -> Tensor:
+    """The tensor of this head. IntakeError: the parts don't fit it. The caller has checked that the shape is one that
+    memory is there for."""
+    name, kind, dtype, shape = head[0], head[1], np.dtype(head[2]), tuple(head[3])
+    if kind == "mask":
+        kept = _read_integers(data, shape)
+        if not np.isin(kept, (0, 1)).all():
+            raise malformed("a mask of other values than 0 and 1", name)
+        keep = kept.astype(bool)
+        values = np.zeros(shape, dtype)
+        values[keep] = _read_plain(data, dtype, (int(keep.sum()),))
+        return Tensor(name, kind, values, {"keep": keep})
+    if kind == "codebook":
+        return _read_codebook(head, data)
+    if kind == "grid":
+        levels = _read_integers(data, shape)
+        step = _read_plain(data, np.dtype(np.float32), tuple(head[6]))
+        if levels.size and not head[4] <= levels.min() <= levels.max() <= head[5]:
+            raise malformed("a level out of range", name)
+        parts = {"step": step, "range": np.array(head[4:6], np.int64)}
+        return Tensor(name, kind, levels.astype(np.float32) * _along_rows(step, len(shape)), parts)
+    return Tensor(name, "plain", _read_plain(data, dtype, shape))
+
+
+def _read_codebook(head: list[Any], data: Bytes) -> Tensor:
+    name, kind, shape, count, size = head[0], head[1], tuple(head[3]), head[4], head[5]
+    codes = _read_integers(data, shape).astype(np.int64) - 1
+    table = _read_plain(data, np.dtype(np.float32), (count * size,))
+    if codes.size and not -1 <= codes.min() <= codes.max() < size:
+        raise malformed("a code out of range", name)
+    places, parts = codes, {"codes": codes}
+    if count > 1:
+        rows = _read_integers(data, shape[:1]).astype(np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < count:
+            raise malformed("a codebook's number out of range", name)
+        parts["rows"] = rows
+        places = np.where(codes < 0, -1, codes + _along_rows(rows * size, len(shape)))
+    return Tensor(name, kind, np.concatenate([np.zeros(1, np.float32), table])[places + 1], parts)
+
+
+def _codebooks(tensor: Tensor) -> Array:
+    """The codebooks' values, flat; zero where no entry has that code."""
+    codes, rows = tensor.parts["codes"], tensor.parts.get("rows")
+    _, _, _, _, count, size = tensor.head()
+    places = codes if rows is None else np.where(codes < 0, -1, codes + _along_rows(rows * size, codes.ndim))
+    table = np.zeros(count * size, np.float32)
+    used = places >= 0
+    table[places[used]] = tensor.values[used]
+    return table
+
+
+def _levels(values: Array, step: Array) -> Array:
+    return np.rint(values / _along_rows(step, values.ndim)).astype(np.int32)
+
+
+def _along_rows(value: Array, axes: int) -> Array:
+    return value.reshape(-1, *[1] * (axes - 1)) if value.ndim else value
+
+
+def _integers(symbols: Array, choose: Choose) -> bytes:
+    name, payload = choose(symbols.astype(np.int32))
+    return bytes([_NUMBERS[name]]) + varint(len(payload)) + payload
+
+
+def _read_integers(data: Bytes, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    number = data.take(1)[0]
+    if number not in _NAMES:
+        raise malformed(f"a coder that isn't known: {number}")
+    return CODERS[_NAMES[number]].decode(data.take(data.varint()), shape)
+
+
+def _plain(values: Array) -> bytes:
+    """Each byte of the elements apart: of floats, the one with the exponents is worth coding. Or as they are."""
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    planes = np.frombuffer(raw, np.uint8).reshape(-1, values.dtype.itemsize).T
+    coded = b"".join(map(_plane, planes))
+    return bytes([_PLANES]) + coded if len(coded) < len(raw) else bytes([_RAW]) + raw
+
+
+def _plane(plane: NDArray[np.uint8]) -> bytes:
+    payload = CODERS["range"].encode(plane.astype(np.int32))
+    if len(payload) < plane.size:
+        return bytes([_NUMBERS["range"]]) + varint(len(payload)) + payload
+    return bytes([_RAW]) + plane.tobytes()
+
+
+def _read_plain(data: Bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    count, number = math.prod(shape), data.take(1)[0]
+    if number == _PLANES:
+        raw = np.stack([_read_plane(data, count) for _ in range(dtype.itemsize)], axis=1).tobytes()
+    elif number == _RAW:
+        raw = data.take(count * dtype.itemsize)
+    else:
+        raise malformed(f"plain elements in another form: {number}")
+    if dtype == np.bool_ and not set(raw) <= {0, 1}:
+        raise malformed("a truth value other than 0 and 1")
+    return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+
+
+def _read_plane(data: Bytes, count: int) -> NDArray[np.uint8]:
+    number = data.take(1)[0]
+    if number == _RAW:
+        return np.frombuffer(data.take(count), np.uint8)
+    if number != _NUMBERS["range"]:
+        raise malformed(f"bytes in a coder for integers: {number}")
+    values = CODERS["range"].decode(data.take(data.varint()), (count,))
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise malformed("a byte out of range")
+    return values.astype(np.uint8)
