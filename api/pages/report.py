@@ -10,6 +10,7 @@ from api.pages import words
 from api.pages.charts import Bars, Chart, Point, Write, bar_chart, number_tick, percent_tick, scatter, written
 from api.pages.facts import Shown, label, plain, shown
 from api.pages.figures import Json, at, entries, mapping, number, text
+from api.pages.learned import Learned, learned
 from api.pages.measures import Measure, judged_by, measures, quality_tables
 
 SIDES = (("before", "before"), ("after", "after"))
@@ -37,6 +38,7 @@ class StepShown:
     change: str
     figures: Sequence[tuple[str, str, str]]
     facts: Shown | None
+    learned: Learned | None
 
 
 def read(report: Json) -> Json:
@@ -163,14 +165,17 @@ def _step(step: Json) -> StepShown:
     keys = sorted(before | after, key=lambda key: not key.startswith("validation"))  # what it cost, and then what for
     rows = [(label(key), _figure(key, before.get(key)), _figure(key, after.get(key))) for key in keys]
     changed = [f"{name} {old} → {new}" for name, old, new in rows if old != new]
-    index = number(step, "index")
+    index, facts = number(step, "index"), mapping(step, "facts")
+    drawn = learned(facts)
+    told = facts if drawn is None else {name: fact for name, fact in facts.items() if name != "learned"}
     return StepShown(
         int(index or 0),
         text(step, "method"),
         number(step, "seconds"),
         "; ".join(changed[:3]),
         rows,
-        shown(step["facts"]) if step.get("facts") else None,
+        shown(told) if told else None,
+        drawn,
     )
 
 
