@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from compression.intake.aten_call import AtenCall, Value, aten_call
 from compression.intake.lift_batch import Place, batch_places
 from compression.intake.lift_functions import BURNT, Called, free_axis, lift_function, passes_through
 from compression.intake.lift_modules import Leaf, lift_module, training_mode
+from compression.intake.lift_recurrent import layers_of, names_of, of_one_layer, run_layers
 from compression.intake.places import Places
 from compression.intake.program import Program
 from compression.intake.same import check_same
@@ -89,8 +91,7 @@ class _Lifting:
 
     def _call(self, node: fx.Node) -> None:
         if not isinstance(node.target, OpOverload):
-            function: Any = node.target
-            self.values[node] = self._emit((function, node.args, {}), node)
+            self.values[node] = self._python_call(node)
             return
         call = aten_call(node, self.trials)
         try:
@@ -105,6 +106,14 @@ class _Lifting:
         else:
             self.values[node] = lifted
 
+    def _python_call(self, node: fx.Node) -> Value:
+        """Arithmetic on numbers, or one of an operator's several values: of a layer's they are known already."""
+        function: Any = node.target
+        source: Any = node.args[0]
+        if function is operator.getitem and isinstance(self.values.get(source), tuple):
+            return self.values[source][node.args[1]]
+        return self._emit((function, node.args, {}), node)
+
     def _lift(self, call: AtenCall) -> Value:
         if passes_through(call):
             return self._value(call["self"])
@@ -113,6 +122,13 @@ class _Lifting:
         leaf = lift_module(call)
         if leaf is not None:
             return self._module(call, leaf)
+        layers = layers_of(call)
+        if layers is not None:
+            return self._recurrent(call, layers)
+        if call.operator in {"select", "slice"}:
+            part = of_one_layer(call, self._value(call["self"]))
+            if part is not None:
+                return part
         place = self.places.get(call.node)
         if place is not None and call.operator in BURNT:
             return self._with_free_batch(call, place)
@@ -161,12 +177,23 @@ class _Lifting:
 
     def _module(self, call: AtenCall, leaf: Leaf) -> fx.Node:
         source = self._value(call[leaf.input])
-        wanted = self._wanted_name(call, leaf)
-        tensors = tuple(id(tensor) for tensor in leaf.module.parameters())
-        key = (type(leaf.module), repr(module_arguments(leaf.module)), tensors or wanted)
+        path = self._placed(self._wanted_name(call, leaf), leaf.module)
+        return self.graph.create_node("call_module", path, (source,), name=call.node.name)
+
+    def _recurrent(self, call: AtenCall, layers: list[nn.Module]) -> Value:
+        owner = self.program.names[str(call["params"][0].target)].rpartition(".")[0] or call.operator
+        placed = [
+            (self._placed(name, layer), layer) for name, layer in zip(names_of(owner, layers), layers, strict=True)
+        ]
+        return run_layers(self.graph, call, self._value(call["input"]), placed)
+
+    def _placed(self, wanted: str, module: nn.Module) -> str:
+        """Where a leaf module is: one of the same tensors, or the same name where it has none, is there once."""
+        tensors = tuple(id(tensor) for tensor in module.parameters())
+        key = (type(module), repr(module_arguments(module)), tensors or wanted)
         if key not in self.made:
-            self.made[key] = self._place_module(wanted, leaf)
-        return self.graph.create_node("call_module", self.made[key], (source,), name=call.node.name)
+            self.made[key] = self._place_module(wanted, module)
+        return self.made[key]
 
     def _wanted_name(self, call: AtenCall, leaf: Leaf) -> str:
         """The path of the module that made the call, where it is of the leaf's class; else that of its weight."""
@@ -178,10 +205,10 @@ class _Lifting:
         owned = self.program.names[str(call[leaf.owner].target)]
         return re.sub(r"[._]?(weight|running_mean)$", "", owned) or call.node.name
 
-    def _place_module(self, wanted: str, leaf: Leaf) -> str:
-        path = self.put.module(wanted, leaf.module)
-        self._adopt_counter(path, leaf.module)
-        for part, tensor in state(leaf.module).items():
+    def _place_module(self, wanted: str, module: nn.Module) -> str:
+        path = self.put.module(wanted, module)
+        self._adopt_counter(path, module)
+        for part, tensor in state(module).items():
             self.attached.setdefault(id(tensor), f"{path}.{part}")
         return path
 

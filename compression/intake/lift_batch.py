@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,8 @@ def _follow(
     call: AtenCall | None, node: fx.Node, source: fx.Node, place: Place, shapes: Mapping[fx.Node, Value], batch: int
 ) -> Place | None:
     before, after = _shape(shapes[source]), _shape(shapes[node])
+    if _is_last_state(node, source):
+        return Place(1)
     if call is None or not before or not after:
         return place  # one of several tensors, or several
     if call.operator in RULES:
@@ -62,6 +65,12 @@ def _follow(
         return reshaped(place, before, after, batch)
     axis = place.axis + len(after) - len(before)  # element-wise, or along other axes: aligned as broadcasting does
     return Place(axis, place.before) if axis >= 0 and after[axis] == before[place.axis] else None
+
+
+def _is_last_state(node: fx.Node, source: fx.Node) -> bool:
+    """Layers × batch × hidden, wherever the operator's output has its batch."""
+    name = getattr(getattr(source.target, "overloadpacket", None), "__name__", "")
+    return name in {"lstm", "gru"} and node.target is operator.getitem and bool(node.args[1] != 0)
 
 
 def _shape(value: Value) -> tuple[int, ...]:

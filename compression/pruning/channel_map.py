@@ -33,9 +33,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """A recurrent layer's numbers: `inputs`, and `hidden` of one direction, which the other shares."""
+
+    name: str
+    inputs: Ids
+    hidden: Ids
+
+
+@dataclass(frozen=True)
 class Read:
     """Where channels are summed over: `ids` along `axis` (from the end: −1 is the last) of the argument of `node` at
-    `path` ((0,) is the first, (1, 0) the first of a list that is the second)."""
+    `path` ((0,) is the first, (1, 0) the first of a list that is the second). Of a recurrent layer the arguments are
+    those of `recurrent.stepped`: its weights are among them."""
 
     node: str
     path: tuple[int, ...]
@@ -78,7 +88,8 @@ class ChannelMap:
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
-    producers: dict[str, Ids] = field(default_factory=dict)  # layers and embeddings
+    recurrent: dict[str, Recurrent] = field(default_factory=dict)
+    producers: dict[str, Ids] = field(default_factory=dict)  # layers, recurrent layers and embeddings
     norms: dict[str, Ids] = field(default_factory=dict)
     slices: dict[str, dict[int, Ids]] = field(default_factory=dict)
     attributes: dict[tuple[str, str], Ids] = field(default_factory=dict)

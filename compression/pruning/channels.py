@@ -17,12 +17,12 @@ from torch import Tensor, fx
 
 from compression.intake.shapes import shapes
 from compression.network import Network
-from compression.pruning import contractions, layers, views
+from compression.pruning import contractions, layers, recurrent, views
 from compression.pruning.channel_map import ChannelMap, Labels
 from compression.pruning.graph_names import operator_name, shared_parameters, shared_tensors
 from compression.pruning.numbers import Ids, Numbers
 
-Value: TypeAlias = "Labels | list[Labels]"
+Value: TypeAlias = "Labels | list[Value]"
 
 UNARY_FUNCTIONS = {
     "neg", "abs", "exp", "sqrt", "rsqrt", "pow", "relu", "sigmoid", "tanh", "silu", "gelu", "hardtanh", "hardswish",
@@ -50,6 +50,7 @@ FUNCTIONS: Mapping[str, Callable[[Tracer, fx.Node], Value]] = {
     **dict.fromkeys(("matmul", "bmm", "mm"), contractions.follow_matmul),
     "einsum": contractions.follow_einsum,
     "scaled_dot_product_attention": contractions.follow_attention,
+    **dict.fromkeys(("lstm", "gru"), recurrent.follow_call),
 }
 BATCH = 3
 
@@ -105,8 +106,7 @@ class Tracer:
     def stop(self, node: fx.Node) -> Value:
         """Freezes all that reaches an operator that isn't followed. Its own output is no producer's any more."""
         for source in node.all_input_nodes:
-            value = self.values[source]
-            for labels in value if isinstance(value, list) else [value]:
+            for labels in _every(self.values[source]):
                 self.freeze(labels, f"{operator_name(node, self.modules)} ({node.name}) isn't followed")
         parts = self.sizes.get(node)
         return [{} for _ in parts] if isinstance(parts, tuple | list) else {}
@@ -190,3 +190,8 @@ class Tracer:
             axes = [given % len(self.shape(source))] if isinstance(given, int) and labels else list(labels)
             self.freeze({a: labels[a] for a in axes if a in labels}, f"its size is computed with ({node.name})")
         return {}
+
+
+def _every(value: Value) -> list[Labels]:
+    """The labels of a tensor, or of each of several."""
+    return [labels for part in value for labels in _every(part)] if isinstance(value, list) else [value]

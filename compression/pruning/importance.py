@@ -19,6 +19,7 @@ from compression.errors import MethodError
 from compression.network import Network, as_tuple
 from compression.pruning.channel_map import ChannelMap, Layer
 from compression.pruning.numbers import Ids
+from compression.pruning.recurrent import matrices, norms
 from compression.pruning.reference import gated
 from compression.training.losses import label_loss
 
@@ -72,7 +73,8 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
     """Group magnitude (Fang et al. 2023, DepGraph, p = 2): the mean, over all parameters that a unit owns in
-    different layers, of its squared L2 norm; divided by the mean over the units of the same width."""
+    different layers, of its squared L2 norm; divided by the mean over the units of the same width. A recurrent layer is
+    two such layers each way, from the inputs and from the hidden units; a unit's rows in all gates are one norm."""
     weights = dict(network.module.named_parameters(remove_duplicate=False))
 
     def members() -> Iterator[tuple[Ids, Tensor]]:
@@ -81,7 +83,10 @@ def magnitude(network: Network, channels: ChannelMap) -> Scores:
             yield layer.outputs, by_output(squared, layer)
             if not layer.depthwise:
                 yield layer.inputs, by_input(squared, layer)
-        for name in set(channels.producers) - set(channels.layers):  # embeddings
+        for name, recurrent in channels.recurrent.items():
+            for part, weight in matrices(network.module.get_submodule(name)):
+                yield from norms(recurrent, weight.detach().double().square(), part)
+        for name in set(channels.producers) - set(channels.layers) - set(channels.recurrent):  # embeddings
             yield channels.producers[name], weights[f"{name}.weight"].detach().double().square().sum(0)
         for name, ids in channels.norms.items():
             if f"{name}.weight" in weights:

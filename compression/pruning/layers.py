@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from compression.pruning.channel_map import Average, Labels, Layer, Product, Read
 from compression.pruning.numbers import Ids
+from compression.pruning.recurrent import follow_recurrent
 
 if TYPE_CHECKING:
     from compression.pruning.channels import Tracer, Value
@@ -34,6 +35,8 @@ def follow_module(t: Tracer, node: fx.Node, module: nn.Module) -> Value:
         return _layer(t, node, module, 1)
     if isinstance(module, nn.Embedding):
         return _embedding(t, node, module, labels)
+    if isinstance(module, nn.LSTM | nn.GRU):
+        return follow_recurrent(t, node, module)
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.PReLU):
         return _norm(t, module, labels, 1)
     if isinstance(module, nn.LayerNorm):

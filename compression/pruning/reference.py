@@ -1,6 +1,7 @@
 """What a cut is measured against: the network of full width, with a gate on every channel where it is read.
 
-A gate of one lets a channel pass; at zero the channel is gone. Norms that average over channels (`LayerNorm`,
+A gate of one lets a channel pass; at zero the channel is gone. A hidden unit of a recurrent layer is read by that layer
+too, at its next step: the gate lies on the weights that do so. Norms that average over channels (`LayerNorm`,
 `GroupNorm`) then average over those that are left, as the cut network does.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from compression.network import Network
 from compression.pruning.channel_map import ChannelMap, Read
+from compression.pruning.recurrent import open_recurrent
 
 GATES = "channel_gates"
 
@@ -21,6 +23,9 @@ def gated(network: Network, channels: ChannelMap) -> tuple[fx.GraphModule, list[
     """A copy of the module whose every `Read` is multiplied by a gate of ones, and the gates in the reads' order."""
     module = network.copy().module
     nodes = {node.name: node for node in module.graph.nodes}
+    for name, node in nodes.items():
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.LSTM | nn.GRU):
+            nodes[name] = open_recurrent(module, node)
     gates = [nn.Parameter(_as_column(torch.ones(len(read.ids)), read)) for read in channels.reads]
     module.add_module(GATES, nn.ParameterList(gates))
     for index, read in enumerate(channels.reads):

@@ -48,7 +48,8 @@ class PruneStructured(StepSpec):
         default=["channels", "neurons", "heads", "head_dim"],
         min_length=1,
         max_length=5,
-        description="what may go: channels of convolutions, neurons of linear layers (a transformer's FFN), whole "
+        description="what may go: channels of convolutions, neurons of linear layers (a transformer's FFN), embeddings "
+        "and recurrent layers (the hidden units of an LSTM or GRU, each with its peer of the other direction), whole "
         "attention heads, places in every head of a layer, and width: channels that a layer or group norm averages "
         "over, as a transformer's residual width; that norm then averages over those left",
     )
@@ -68,7 +69,7 @@ def check(network: Network) -> Verdict:
     frozen_by = channels.frozen_by
     frozen = [f"{name}: {reason}" for name, reason in frozen_by.items()]
     if not channels.producers:
-        return Verdict(False, "the network has no convolution or linear layer that can be followed")
+        return Verdict(False, "the network has no convolution, linear or recurrent layer that can be followed")
     if not any(channels.prunable(name) for name in channels.producers):
         first = next(iter(frozen_by))
         return Verdict(False, f"no channel can be removed: {frozen_by[first]}", first, tuple(frozen))
