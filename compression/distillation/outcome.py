@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from torch import Tensor
+
 from compression.distillation import bias, findings
 from compression.errors import SpecError
 from compression.network import Network
@@ -13,6 +15,16 @@ if TYPE_CHECKING:
     from compression.data import Dataset
     from compression.distillation.course import Course
     from compression.methods.distill import Distill
+
+CORRECTED_BY = {
+    "labels": "labelled validation samples",
+    "teacher": "the teacher's mean probabilities on validation inputs",
+    "none": "nothing",
+}
+HELD_OUT = (
+    "recall_after is of the samples that the bias was chosen on; recall_held_out is of samples that didn't take part "
+    "(five folds of the validation split)"
+)
 
 
 def judged(course: Course, trained: Network, control: Network | None, temperature: float) -> dict[str, Any]:
@@ -60,22 +72,23 @@ def correction(spec: Distill, data: Dataset) -> Literal["labels", "teacher", "no
 
 
 def corrected(course: Course, trained: Network) -> tuple[Network, dict[str, Any]]:
-    """The student with the biases of classes that it never saw put right, and recalls before and after."""
+    """The student with the biases of classes that it never saw put right, and recalls before and after: of the student
+    as it is in the end, and cross-fitted, since the validation split chose the biases."""
     spec, data = course.spec, course.data
     if not course.excluded:
         return trained, {}
     by = correction(spec, data)
     teacher, classes = course.teacher(), course.classes
     before = course.outputs(trained, data.validation)
-    after = before
+    after = held_out = before
     if by != "none":
-        added = (
-            bias.by_labels(before, classes, course.excluded)
-            if by == "labels"
-            else bias.by_prior(before, teacher, course.excluded)
-        )
-        trained = bias.with_added_bias(trained, added, len(trained.signature.outputs) - 1)
-        after = course.outputs(trained, data.validation)
+        choose, known = (bias.by_labels, classes) if by == "labels" else (bias.by_prior, teacher)
+
+        def fit(logits: Tensor, of_samples: Tensor) -> Tensor:
+            return choose(logits, of_samples, course.excluded)
+
+        trained = bias.with_added_bias(trained, fit(before, known), len(trained.signature.outputs) - 1)
+        after, held_out = course.outputs(trained, data.validation), bias.cross_fitted(before, known, fit)
     names = data.classes or [str(index) for index in range(before.shape[1])]
     rows = [
         {
@@ -83,10 +96,16 @@ def corrected(course: Course, trained: Network) -> tuple[Network, dict[str, Any]
             "added": float((after - before).double().mean(0)[index]),
             "recall_before": findings.recall(before, classes, index),
             "recall_after": findings.recall(after, classes, index),
+            "recall_held_out": findings.recall(held_out, classes, index),
             "recall_teacher": findings.recall(teacher, classes, index),
         }
         for index in course.excluded
     ]
-    how = {"labels": "labelled validation samples", "teacher": "the teacher's mean probabilities on validation inputs"}
-    seen = "labels" if data.task == "classification" else "the teacher's top-1"
-    return trained, {"never_seen": rows, "bias_corrected_by": how.get(by, "nothing"), "recall_of": seen}
+    told: dict[str, Any] = {
+        "never_seen": rows,
+        "bias_corrected_by": CORRECTED_BY[by],
+        "recall_of": "labels" if data.task == "classification" else "the teacher's top-1",
+    }
+    if by != "none":
+        told["recall_held_out"] = HELD_OUT
+    return trained, told

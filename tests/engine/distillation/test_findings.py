@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from compression.distillation.bias import by_labels, by_prior, with_added_bias
+from compression.distillation.bias import by_labels, by_prior, cross_fitted, with_added_bias
 from compression.distillation.findings import calibration_error, gap_closed, learned, mean_rows, recall
 from compression.encodings import Mask
 from compression.errors import MethodError
@@ -93,6 +93,25 @@ def test_the_bias_by_the_teachers_prior_needs_no_labels() -> None:
     assert added.tolist() == pytest.approx([0, 0, 0, 6], abs=1e-6)  # the student is the teacher but for this
     both = by_prior(logits - torch.tensor([0, 0, 4.0, 0]), right, [2, 3])
     assert both.tolist() == pytest.approx([0, 0, 4, 6], abs=1e-3)
+
+
+def test_a_cross_fitted_bias_owes_nothing_to_its_own_sample() -> None:
+    logits, labels, _ = unseen(40)
+
+    def fit(given: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        assert len(given) == len(known) == 32
+        return by_labels(given, known, [3])
+
+    found = cross_fitted(logits, labels, fit)
+    assert logits.dtype == torch.float32
+    own = (found - logits)[:, 3]
+    assert torch.equal((found - logits)[:, :3], torch.zeros(40, 3, dtype=torch.float64))
+    assert len(own.unique()) > 1
+    for sample in (3, 22):
+        lied = labels.clone()
+        lied[sample] = 3 - lied[sample]
+        assert cross_fitted(logits, lied, fit)[sample, 3] == found[sample, 3]
+    assert torch.equal(cross_fitted(logits.double(), labels, fit), found)
 
 
 def test_the_bias_is_part_of_the_last_layer() -> None:

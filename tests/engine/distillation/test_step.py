@@ -189,6 +189,8 @@ def test_a_class_never_seen_is_known_after_its_bias(tmp_path: Path, teacher: Net
     assert row["recall_before"] < 0.3
     assert row["recall_after"] > row["recall_before"] + 0.3
     assert row["added"] > 0
+    assert abs(row["recall_held_out"] - row["recall_after"]) < 0.2
+    assert "five folds" in result.facts["recall_held_out"]
     assert result.facts["bias_corrected_by"] == "labelled validation samples"
     unlabelled = distil(tmp_path / "b", teacher, teacher, labelled=False, loss="softmax", **fields).facts
     assert unlabelled["bias_corrected_by"].startswith("the teacher")
@@ -196,7 +198,7 @@ def test_a_class_never_seen_is_known_after_its_bias(tmp_path: Path, teacher: Net
     assert unlabelled["never_seen"][0]["recall_after"] > 0.3
     left = distil(tmp_path / "c", teacher, teacher, bias_correction="none", **fields).facts["never_seen"][0]
     assert left["added"] == 0
-    assert left["recall_after"] == left["recall_before"] == row["recall_before"]
+    assert left["recall_after"] == left["recall_held_out"] == left["recall_before"] == row["recall_before"]
     # What is delivered is what the figures are of, and the control is put right in the same way.
     assert result.facts["student"]["accuracy"] == pytest.approx(accuracy(result.network, tmp_path), abs=1e-6)
     control = distil(tmp_path / "d", teacher, teacher, control=True, **fields).facts
