@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,14 +18,23 @@ import onnx
 import torch
 from torch import Tensor, fx
 
+from compression.encodings import Encoding
+from compression.export.onnx_encodings import encode_parameters
 from compression.measure.runtime import open_session
 from compression.network import Signature
 
 
-def write_onnx(module: fx.GraphModule, signature: Signature, example: tuple[Tensor, ...], path: Path) -> None:
+def write_onnx(
+    module: fx.GraphModule,
+    signature: Signature,
+    example: tuple[Tensor, ...],
+    path: Path,
+    encodings: Mapping[str, Encoding] | None = None,
+) -> dict[str, str]:
     """Exports `module` to `path`, checked by onnx's own checker. `signature` names its inputs and outputs; `example`
-    has two samples or more: one would be taken for a constant. The bytes depend on the
-    module and on the versions of torch and onnx alone."""
+    has two samples or more: one would be taken for a constant. Parameters that have codebooks or grids are written as
+    their integers; those that are plain tensors all the same are returned, each with the reason. The bytes depend on
+    the arguments and on the versions of torch and onnx alone."""
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         program = torch.onnx.export(
@@ -43,8 +52,12 @@ def write_onnx(module: fx.GraphModule, signature: Signature, example: tuple[Tens
     model = program.model_proto
     _strip(model)
     _name_layers(model.graph)
+    parameters = dict(module.named_parameters())
+    own = {name: encoding for name, encoding in (encodings or {}).items() if name in parameters}
+    plain = encode_parameters(model, parameters, own)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
+    return plain
 
 
 def read_onnx(path: Path, signature: Signature) -> Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]:

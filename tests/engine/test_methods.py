@@ -34,6 +34,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "prune.structured": {"macs_ratio": 0.6, "rounds": 2, "finetune": {"epochs": 0.5}},
     "finetune": {"training": {"epochs": 0.5}},
     "distill": {"training": {"epochs": 0.5}},
+    "prune.weights": {"sparsity": 0.8, "rounds": 2, "finetune": {"epochs": 0.5}},
+    "quantize.codebook": {"finetune": {"epochs": 0.5}},
 }
 
 

@@ -1,0 +1,1 @@
+"""Fewer values for each parameter: shared ones, evenly spaced ones, and those that cost few bits."""
