@@ -110,19 +110,17 @@ def traced(module: nn.Module, *shape: int, dtype: str = "float32") -> Network:
 def written(module: nn.Module, example: Tensor, path: Path, form: str, *, dynamic: bool = True) -> Path:
     """The module as a file: `form` is "pt2", "older" or "newer" (exporters of `.onnx`)."""
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    shapes = (batch,) if dynamic else None
     example = example if dynamic else example[:1]
-    if form == "pt2":
-        program = torch.export.export(module, (example,), dynamic_shapes=(batch,) if dynamic else None)
-        torch.export.save(program, path)
-        return path
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     named = {"input_names": ["x"], "output_names": ["y"]}
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters, about themselves
-        if form == "newer":
-            shapes = (batch,) if dynamic else None
-            torch.onnx.export(module, (example,), path, dynamo=True, external_data=False, verbose=False,
-                              dynamic_shapes=shapes, **named)  # fmt: skip
+        warnings.simplefilter("ignore")  # of the exporters, about themselves and about nn.LSTM's list of weights
+        if form == "pt2":
+            torch.export.save(torch.export.export(module, (example,), dynamic_shapes=shapes), path)
+        elif form == "newer":
+            settings = {"dynamo": True, "external_data": False, "verbose": False, "dynamic_shapes": shapes}
+            torch.onnx.export(module, (example,), path, **settings, **named)
         else:
             axes = {"x": {0: "batch"}, "y": {0: "batch"}} if dynamic else None
             torch.onnx.export(module, (example,), path, dynamo=False, opset_version=17, dynamic_axes=axes, **named)
