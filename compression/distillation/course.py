@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from compression.distillation import bias
+from compression.distillation.alteration import Alteration
 from compression.distillation.cache import Answers
 from compression.distillation.lesson import Distilling, Lesson, pairs_for
 from compression.distillation.outcome import corrected, correction, judged
@@ -99,8 +100,7 @@ def distilled(network: Network, spec: Distill, context: Context) -> StepResult:
             spec.combine,
             spec.hints,
             pairs_for(teachers, student) if spec.hints else (),
-            _noise(spec, data),
-            spec.mixup,
+            _alteration(spec, data),
         )
         return _taught(_course(student, lesson, data, spec, context))
 
@@ -112,13 +112,18 @@ def _match(spec: Distill, data: Dataset) -> Match:
     return match
 
 
-def _noise(spec: Distill, data: Dataset) -> list[float]:
-    """The standard deviation of each input's noise; none where nothing is added."""
+def _alteration(spec: Distill, data: Dataset) -> Alteration:
     values = data.train.inputs.values()
     for name in ("noise", "mixup"):
         if getattr(spec, name) and not all(value.is_floating_point() for value in values):
             raise SpecError(f"{name} is for inputs of real numbers; this network takes integers", f"/{name}")
-    return [spec.noise * float(value.std()) for value in values] if spec.noise else []
+    images = [value for value in values if value.dim() == 4]
+    if spec.shift and not images:
+        raise SpecError("shift is for images (channels × height × width); no input of this network is one", "/shift")
+    if any(spec.shift >= min(value.shape[2:]) for value in images):
+        raise SpecError("nothing would be left of an image that is moved so far", "/shift")
+    noise = [spec.noise * float(value.std()) for value in values] if spec.noise else []
+    return Alteration(spec.shift, noise, spec.mixup)
 
 
 def _course(student: Network, lesson: Lesson, data: Dataset, spec: Distill, context: Context) -> Course:
@@ -177,7 +182,7 @@ def _taught(course: Course) -> StepResult:
     control = None
     if spec.control:
         plain = training.model_copy(update={"loss": "labels"})
-        control, _ = train(course.student, plain, context, stage="control", span=spans[-1])
+        control, _ = train(course.student, plain, context, stage="control", span=spans[-1], objective=course.objective)
         control, _ = corrected(course, control)
     trained, put_right = corrected(course, trained)
     record = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from compression.context import Context
 from compression.data import Split
+from compression.distillation.alteration import Alteration
 from compression.distillation.cache import MAX_BYTES, Answers, cached
 from compression.distillation.hints import Pair, Regressors, match, tapped
 from compression.distillation.teachers import Combination, Runner, Teacher, as_many, combine, outputs_on
@@ -23,8 +24,7 @@ from compression.training.spec import Training
 
 @dataclass(frozen=True)
 class Lesson:
-    """`hints`: the weight of the hints' loss, between these `pairs`; `noise`: the standard deviation of each input's;
-    `mixup`: α of its Beta distribution (Zhang et al. 2018). `folder`: scratch for the teachers' outputs."""
+    """`hints`: the weight of the hints' loss, between these `pairs`; `folder`: scratch for the teachers' outputs."""
 
     teachers: tuple[Teacher, ...]
     folder: Path
@@ -32,13 +32,8 @@ class Lesson:
     combination: Combination = "probabilities"
     hints: float = 0.0
     pairs: Sequence[Pair] = ()
-    noise: Sequence[float] = ()
-    mixup: float = 0.0
+    alteration: Alteration = field(default_factory=Alteration)
     max_bytes: int = MAX_BYTES
-
-    @property
-    def alters(self) -> bool:
-        return len(self.noise) > 0 or self.mixup > 0
 
     def runners(self, split: Split, device: torch.device) -> list[Runner]:
         return [Runner(teacher, list(split.inputs), device) for teacher in self.teachers]
@@ -51,7 +46,7 @@ class Lesson:
 
     def answers(self, split: Split, device: torch.device) -> Answers | None:
         """What every teacher says of the transfer set, kept in files; None if it is too much to keep, or changes."""
-        return None if self.alters else cached(self.runners(split, device), split, self.folder, self.max_bytes)
+        return None if self.alteration else cached(self.runners(split, device), split, self.folder, self.max_bytes)
 
     def heard(self, split: Split, device: torch.device) -> Answers:
         """What every teacher says of a split that fits into memory, on the CPU. SpecError: it isn't finite."""
@@ -64,7 +59,8 @@ class Lesson:
 
 
 class Distilling:
-    """One run's objective (`compression.training.objective.Objective`)."""
+    """One run's objective (`compression.training.objective.Objective`): what the teachers say, with labels or without;
+    or for the control labels alone, of the same samples, altered alike."""
 
     def __init__(
         self,
@@ -82,12 +78,13 @@ class Distilling:
         self.match: Match = lesson.match
         self.task = data.task
         self.kind: LossKind = loss_kind(spec, data.task is not None)
-        pairs = lesson.pairs
+        taught = self.kind != "labels"
+        pairs = lesson.pairs if taught else ()
         self.extra: nn.Module = Regressors(pairs, context.seed) if pairs else nn.Module()
         self.runner = tapped(module, [pair.student for pair in pairs]) if pairs else module
         self.guide = _guide(lesson, pairs, list(data.train.inputs), context.device) if pairs else None
         self.given = given
-        self.runners = lesson.runners(data.train, context.device) if given is None else []
+        self.runners = lesson.runners(data.train, context.device) if given is None and taught else []
         self.reference: Tensor | None = None
         self.outputs = _outputs(module)
         if data.task is None:
@@ -96,7 +93,11 @@ class Distilling:
 
     def loss(self, chosen: Tensor, batch: Split) -> Tensor:
         device = self.context.device
-        batch = self._altered(batch)
+        batch = self.lesson.alteration(batch, mixed=self.kind != "labels")
+        if self.kind == "labels":
+            return training_loss(
+                outputs_in_training(self.module, batch, device), None, batch.labels, self.task, self.spec
+            )
         inputs = list(batch.inputs.values())
         if self.given is not None:
             places = chosen.cpu()
@@ -111,22 +112,6 @@ class Distilling:
         if self.guide is None or not isinstance(self.extra, Regressors):
             return loss
         return loss + self.lesson.hints * self.extra.loss(features, self.guide(inputs))
-
-    def _altered(self, batch: Split) -> Split:
-        """Inputs with noise, or mixed with another sample of the batch. The loop has seeded torch for this step."""
-        lesson, values = self.lesson, dict(batch.inputs)
-        if lesson.mixup > 0:
-            share = float(torch.distributions.Beta(lesson.mixup, lesson.mixup).sample())
-            other = torch.randperm(len(batch))
-            values = {
-                name: share * value + (1 - share) * value[other.to(value.device)] for name, value in values.items()
-            }
-        if lesson.noise:
-            values = {
-                name: value + deviation * torch.randn(value.shape).to(value.device)
-                for (name, value), deviation in zip(values.items(), lesson.noise, strict=True)
-            }
-        return replace(batch, inputs=values)
 
 
 class _Guide:

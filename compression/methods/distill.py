@@ -99,6 +99,13 @@ class Distill(StepSpec):
     mixup: float = Field(
         0.0, ge=0, le=10, description="α of mixup; 0: none. Mixed samples have no label: the teacher alone counts"
     )
+    shift: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="pixels that images are moved by at most, in any direction, anew in each step; the teacher sees it "
+        "too. The best cure for few samples, where a class survives being moved",
+    )
     exclude_classes: list[int | Annotated[str, Field(max_length=200)]] = Field(
         default=[], max_length=1000, description="classes (index or name) that the student never sees"
     )
