@@ -336,6 +336,20 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
+class Gated(nn.Module):
+    """Token ids, embedded; one layer of GRU, both ways; its last states side by side."""
+
+    def __init__(self, words: int = 50, inputs: int = 8, width: int = 16, classes: int = 10) -> None:
+        super().__init__()
+        self.words = nn.Embedding(words, inputs)
+        self.gru = nn.GRU(inputs, width, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        last = self.gru(self.words(tokens))[1]
+        return self.head(torch.cat([last[0], last[1]], 1))
+
+
 class UNet(nn.Module):
     """Down and up again, with skips; one way up by a transposed convolution, one by a resize (Ronneberger 2015)."""
 
@@ -378,6 +392,7 @@ FOREIGN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit": (ViT, (3, 16, 16)),
     "swin": (Swin, (3, 32, 32)),
     "lstm": (Recurrent, (12, 8)),
+    "gru": (Gated, (12,)),
     "unet": (UNet, (3, 16, 16)),
     "tokens": (Tokens, (12,)),
 }

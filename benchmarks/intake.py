@@ -50,6 +50,7 @@ OWN: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "ViT": (partial(foreign.ViT, 96, 4, 8, 64, 6, 100), (3, 64, 64)),
     "tokens, transformer": (foreign.Tokens, (12,)),
     "LSTM": (partial(foreign.Recurrent, 32, 64, 20), (50, 32)),
+    "GRU on token ids": (partial(foreign.Gated, 50, 64, 96, 20), (50,)),
     "U-Net": (partial(foreign.UNet, 16, 8), (3, 64, 64)),
 }
 
