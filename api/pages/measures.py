@@ -20,10 +20,11 @@ LABELS = {
     "mse": "Mean squared error",
     "r2": "R²",
     "agreement": "Same answer as the original",
+    "commonest": "By always giving the original's commonest answer",
     "cosine": "Cosine to the original's outputs",
     "sqnr_db": "Signal to noise against the original, dB",
 }
-SHARES = frozenset({"chance", "f1", "average_precision"})
+SHARES = frozenset({"chance", "commonest", "f1", "average_precision"})
 LESS_IS_BETTER = frozenset({"mse", "mae", "rmse", "loss", "error", "hamming_loss"})
 MORE_IS_BETTER = frozenset({"f1", "average_precision", "r2", "cosine", "sqnr_db"})
 NOT_ALONE = frozenset({"n", "count", "low", "high"})  # counts, and the interval of the first figure beside it
@@ -87,9 +88,7 @@ def _sizes(report: Json) -> list[Measure]:
         gain = before / after if before and after else None
         change = _times(before, after, "smaller", "larger")
         found.append(
-            Measure(
-                f"bytes.{form}", name, before, after, words.bytes_, "less", change, gain=gain, kind="size"
-            )
+            Measure(f"bytes.{form}", name, before, after, words.bytes_, "less", change, gain=gain, kind="size")
         )
     return found
 

@@ -105,11 +105,13 @@ class PairedError:
 @dataclass(frozen=True)
 class Fidelity:
     """Outputs against the original's. `agreement` of the top-1 (None where an output is a single number), mean cosine
-    similarity of a sample's outputs, and the signal-to-noise ratio Σ reference² / Σ (difference)² in dB."""
+    similarity of a sample's outputs, and the signal-to-noise ratio Σ reference² / Σ (difference)² in dB. `commonest`:
+    the share of samples with the original's commonest top-1, which always giving that one answer agrees on."""
 
     agreement: Share | None
     cosine: float
     sqnr_db: float
+    commonest: float | None = None
 
 
 def share(count: int, n: int) -> Share:
@@ -257,16 +259,18 @@ def compare_regression(original: Array, compressed: Array, targets: Array) -> Pa
 def fidelity(original: Array, compressed: Array) -> Fidelity:
     """One output of both networks for the same samples, N × …; of more axes, the sample's values are taken together."""
     reference, value = _flat(original), _flat(compressed)
-    agreement = None
+    agreement, commonest = None, None
     if reference.shape[1] > 1:
-        agreement = share(int((reference.argmax(1) == value.argmax(1)).sum()), len(reference))
+        answers = reference.argmax(1)
+        agreement = share(int((answers == value.argmax(1)).sum()), len(reference))
+        commonest = float(np.unique(answers, return_counts=True)[1].max() / len(reference))
     lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(value, axis=1)
     products = (reference * value).sum(1)
     # Two zero vectors are alike; one zero vector is like nothing.
     same = (reference == value).all(1)
     cosine = np.where(same, 1.0, np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0))
     noise, signal = float(((value - reference) ** 2).sum()), float((reference**2).sum())
-    return Fidelity(agreement, float(cosine.mean()), _decibel(signal, noise))
+    return Fidelity(agreement, float(cosine.mean()), _decibel(signal, noise), commonest)
 
 
 def _decibel(signal: float, noise: float) -> float:

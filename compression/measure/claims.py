@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from compression.measure.accuracy import Fidelity, MultiLabel, PairedAccuracy, PairedError, PairedF1, Share
+from compression.measure.accuracy import (
+    Classification,
+    Fidelity,
+    MultiLabel,
+    PairedAccuracy,
+    PairedError,
+    PairedF1,
+    Regression,
+    Share,
+)
 from compression.measure.runtime import Comparison
 
 # Two sessions of one and the same file differ by up to this: buffers lie differently (seen: 0.1 to 2 %).
@@ -22,6 +31,12 @@ CLEAR_SIZE = 1.005
 AGREES = 0.99
 # Where there is no top-1: below this the error has more than a hundredth of the outputs' energy.
 FAITHFUL_DB = 20.0
+# An interval of the agreement below this: most answers are others. Without a top-1, below BROKEN_DB the error has
+# more than half of the outputs' energy. Whatever else was won, such a file doesn't stand for the original.
+BROKEN, BROKEN_DB = 0.5, 3.0
+
+NOT_USABLE = "the compressed network is not usable"
+VOID = ("at chance", "broken")
 
 Effect = Literal["worse", "none", "better"]
 
@@ -30,7 +45,8 @@ Effect = Literal["worse", "none", "better"]
 class Claim:
     """`subject`: baseline, size, latency, memory, accuracy, error or fidelity. `verdict` is one of "smaller", "larger",
     "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown", "fidelity",
-    "fidelity lost", "no gain", "not measured", "at chance". `text` is the sentence with its figures."""
+    "fidelity lost", "no gain", "not measured", "at chance" (the original itself guesses), "broken" (the compressed
+    network can't be used). `text` is the sentence with its figures."""
 
     subject: str
     verdict: str
@@ -116,11 +132,20 @@ def fidelity_claim(measured: Fidelity) -> Claim:
     """Without labels: how far the outputs are the original's. It says nothing of accuracy."""
     if measured.agreement is None:
         text = f"outputs differ from the original's at {measured.sqnr_db:.1f} dB"
+        if measured.sqnr_db < BROKEN_DB:
+            return Claim(
+                "fidelity", "broken", "worse", f"{NOT_USABLE}: {text}, more than half of their energy is error"
+            )
         if measured.sqnr_db < FAITHFUL_DB:
             return Claim("fidelity", "fidelity lost", "worse", f"outputs changed: {text}")
         return Claim("fidelity", "fidelity", "none", text)
     share = measured.agreement
     text = f"top-1 as the original's on {share.value:.2%} (95 % {share.low:.2%}–{share.high:.2%}, {share.n:,} samples)"
+    if measured.commonest is not None and measured.commonest < 1 and _guesses(share, measured.commonest):
+        guess = f"no better than always giving its commonest answer ({measured.commonest:.2%})"
+        return Claim("fidelity", "broken", "worse", f"{NOT_USABLE}: {text}, {guess}")
+    if share.high < BROKEN:
+        return Claim("fidelity", "broken", "worse", f"{NOT_USABLE}: {text}")
     if share.high < AGREES:
         return Claim("fidelity", "fidelity lost", "worse", f"outputs changed: {text}")
     return Claim("fidelity", "fidelity", "none", text)
@@ -133,8 +158,7 @@ def unmeasured_claim() -> Claim:
 
 def baseline_claims(original: Share, chance: float) -> list[Claim]:
     """A warning where the original itself does no better than guessing: then a comparison says nothing."""
-    # Within its interval of guessing, and less than a tenth of the way from there to being always right.
-    if original.low > chance or original.value - chance >= 0.1 * (1 - chance):
+    if not _guesses(original, chance):
         return []
     text = (
         f"the original itself is right on {original.value:.2%} of {original.n:,} samples, no better than always "
@@ -155,10 +179,51 @@ def f1_baseline_claims(original: MultiLabel) -> list[Claim]:
     return [Claim("baseline", "at chance", "worse", text)]
 
 
+def fidelity_baseline_claims(measured: Fidelity) -> list[Claim]:
+    """The same without labels: an original that answers everything alike says nothing of the compressed network."""
+    if measured.agreement is None or measured.commonest != 1 or measured.agreement.n == 1:
+        return []
+    text = (
+        f"the original itself gives the same top-1 for all of {measured.agreement.n:,} samples, so agreeing with it "
+        "shows nothing: check the preprocessing, and give samples that it tells apart"
+    )
+    return [Claim("baseline", "at chance", "worse", text)]
+
+
+def broken_claims(
+    original: Classification | MultiLabel | Regression | None,
+    compressed: Classification | MultiLabel | Regression | None,
+) -> list[Claim]:
+    """With labels: a compressed network that does no better than guessing where the original did."""
+    if isinstance(original, Classification) and isinstance(compressed, Classification):
+        if _guesses(original.top1, original.chance) or not _guesses(compressed.top1, compressed.chance):
+            return []
+        text = (
+            f"right on {compressed.top1.value:.2%} of {compressed.top1.n:,} samples, no better than always guessing "
+            f"the commonest ({compressed.chance:.2%})"
+        )
+    elif isinstance(original, MultiLabel) and isinstance(compressed, MultiLabel):
+        if f1_baseline_claims(original) or not f1_baseline_claims(compressed):
+            return []
+        text = f"F1 of {compressed.f1:.2%}, no better than always saying every label ({compressed.chance:.2%})"
+    elif isinstance(original, Regression) and isinstance(compressed, Regression):
+        if original.r2 is None or compressed.r2 is None or original.r2 <= 0 or compressed.r2 > 0:
+            return []
+        text = f"R² of {compressed.r2:.3g}, no better than always giving the mean of the targets"
+    else:
+        return []
+    return [Claim("accuracy", "broken", "worse", f"{NOT_USABLE}: {text}")]
+
+
+def _guesses(measured: Share, chance: float) -> bool:
+    """Within its interval of guessing, and less than a tenth of the way from there to being always right."""
+    return measured.low <= chance and measured.value - chance < 0.1 * (1 - chance)
+
+
 def worst_first(claims: Sequence[Claim]) -> list[Claim]:
-    """What got worse, then what didn't change, then what got better; otherwise in the given order."""
+    """What makes all else void, what got worse, what didn't change, what got better; otherwise in the given order."""
     order: tuple[Effect, ...] = ("worse", "none", "better")
-    return sorted(claims, key=lambda claim: order.index(claim.effect))
+    return sorted(claims, key=lambda claim: (claim.verdict not in VOID, order.index(claim.effect)))
 
 
 def headline(claims: Sequence[Claim]) -> str:
@@ -170,7 +235,7 @@ def headline(claims: Sequence[Claim]) -> str:
     if not ordered:
         return "Nothing was measured."
     text = "; ".join(claim.text for claim in ordered)
-    if not any(claim.effect == "better" for claim in ordered):
+    if ordered[0].verdict not in VOID and not any(claim.effect == "better" for claim in ordered):
         return f"No gain: {text}."
     return f"{text[0].upper()}{text[1:]}."
 

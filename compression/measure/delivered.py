@@ -31,9 +31,11 @@ from compression.measure.claims import (
     Claim,
     accuracy_claim,
     baseline_claims,
+    broken_claims,
     error_claim,
     f1_baseline_claims,
     f1_claim,
+    fidelity_baseline_claims,
     fidelity_claim,
     latency_claim,
     memory_claim,
@@ -98,6 +100,7 @@ class Delivered:
                 claims += baseline_claims(original.top1, original.chance)
             if isinstance(original, MultiLabel):
                 claims += f1_baseline_claims(original)
+            claims += broken_claims(original, self.quality.compressed)
             if isinstance(paired, PairedAccuracy):
                 claims.append(accuracy_claim(paired))
             elif isinstance(paired, PairedF1):
@@ -105,6 +108,7 @@ class Delivered:
             elif isinstance(paired, PairedError):
                 claims.append(error_claim(paired))
             else:
+                claims += fidelity_baseline_claims(self.quality.fidelity)
                 claims.append(fidelity_claim(self.quality.fidelity))
         claims += [latency_claim(comparison) for comparison in self.latency]
         if self.original.peak_bytes and self.compressed.peak_bytes:

@@ -1,10 +1,21 @@
 import pytest
 
-from compression.measure.accuracy import Fidelity, PairedAccuracy, PairedError, newcombe, share
+from compression.measure.accuracy import (
+    Classification,
+    Fidelity,
+    MultiLabel,
+    PairedAccuracy,
+    PairedError,
+    Regression,
+    newcombe,
+    share,
+)
 from compression.measure.claims import (
     accuracy_claim,
     baseline_claims,
+    broken_claims,
     error_claim,
+    fidelity_baseline_claims,
     fidelity_claim,
     headline,
     latency_claim,
@@ -79,6 +90,57 @@ def test_fidelity():
     assert fidelity_claim(Fidelity(share(900, 1000), 0.9, 10.0)).effect == "worse"
     assert fidelity_claim(Fidelity(share(998, 1000), 0.9, 10.0)).effect == "none"
     assert "10.0 dB" in fidelity_claim(Fidelity(None, 0.9, 10.0)).text
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (Fidelity(share(0, 40), 0.76, 0.3, 0.1), "broken"),
+        (Fidelity(share(4, 40), 0.76, 0.3, 0.1), "broken"),  # as good as the commonest answer
+        (Fidelity(share(26, 40), 0.9, 8.0, 0.7), "broken"),  # most agree, and so does the commonest answer
+        (Fidelity(share(10, 40), 0.9, 8.0, 0.05), "broken"),  # not by chance, but most answers are others
+        (Fidelity(share(25, 40), 0.9, 8.0, 0.05), "fidelity lost"),
+        (Fidelity(share(40, 40), 1.0, 50.0, 1.0), "fidelity"),  # nothing to tell apart: said of the original
+        (Fidelity(share(39, 40), 1.0, 50.0, 1.0), "fidelity"),
+        (Fidelity(None, 0.5, 2.0), "broken"),
+    ],
+)
+def test_outputs_that_are_no_longer_the_originals(measured: Fidelity, verdict: str):
+    claim = fidelity_claim(measured)
+    assert claim.verdict == verdict
+    assert claim.text.startswith("the compressed network is not usable") == (verdict == "broken")
+
+
+def test_not_usable_is_the_first_thing_said():
+    claims = [latency_claim(latency(0.5, 0.4, 0.6)), fidelity_claim(Fidelity(share(0, 40), 0.76, 0.3, 0.1))]
+    assert headline([size_claim("onnx", 2000, 1000), *claims]).startswith(
+        "The compressed network is not usable: top-1 as the original's on 0.00%"
+    )
+    assert headline(claims).startswith("The compressed network is not usable")
+
+
+def test_an_original_that_says_one_thing_is_told():
+    (claim,) = fidelity_baseline_claims(Fidelity(share(40, 40), 1.0, 50.0, 1.0))
+    assert (claim.verdict, claim.effect) == ("at chance", "worse")
+    assert fidelity_baseline_claims(Fidelity(share(40, 40), 1.0, 50.0, 0.9)) == []
+    assert fidelity_baseline_claims(Fidelity(None, 1.0, 50.0)) == []
+
+
+def test_a_compressed_network_that_guesses():
+    right, guessing = Classification(share(200, 240), None, 0.26), Classification(share(62, 240), None, 0.26)
+    (claim,) = broken_claims(right, guessing)
+    assert "no better than always guessing" in claim.text
+    assert broken_claims(guessing, guessing) == []  # that the original guesses is said of it
+    assert broken_claims(right, Classification(share(120, 240), None, 0.26)) == []
+
+
+def test_a_compressed_network_that_says_every_label_or_the_mean():
+    right, guessing = MultiLabel(0.9, 0.85, 0.95, 0.9, 0.3, 100), MultiLabel(0.25, 0.2, 0.3, 0.3, 0.3, 100)
+    assert [claim.verdict for claim in broken_claims(right, guessing)] == ["broken"]
+    assert broken_claims(right, right) == broken_claims(guessing, guessing) == []
+    assert [claim.verdict for claim in broken_claims(Regression(0.1, 0.9, 50), Regression(1, 0, 50))] == ["broken"]
+    assert broken_claims(Regression(0.1, 0.9, 50), Regression(0.5, 0.5, 50)) == []
+    assert broken_claims(None, None) == []
 
 
 def test_memory():
