@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,37 @@ def train(
 
     `stage` names its checkpoints, unique within the step; `field` is where `spec` stands in the step's own;
     `span` is the part of the step's progress that this is; `objective` makes what is minimised.
+
+    A run that ruins the network is repeated from its start with a tenth of the learning rate, `spec.second_chances`
+    times at most; `given_up` in the facts are the rates that were too high, with their histories. What training can
+    bear differs by orders of magnitude: gradients grow with the outputs' unit, and with every batch norm that an
+    exporter folded into its convolution.
     """
-    checkpoints = context.checkpoints
-    try:
-        trained = checkpoints.stage(stage, lambda: _Run(network, spec, context, stage, span, objective).run())
-    except SpecError as error:
-        raise SpecError(error.message, f"{field}{error.where}") from error
-    checkpoints.drop(f"{stage}-running")
-    return trained
+
+    def attempt(number: int) -> tuple[Network, dict[str, Any]]:
+        name = f"{stage}-slower-{number}" if number else stage
+        slower = spec.model_copy(update={"learning_rate": spec.learning_rate / 10**number})
+        try:
+            trained = context.checkpoints.stage(
+                name, lambda: _Run(network, slower, context, name, span, objective).run()
+            )
+        except SpecError as error:
+            raise SpecError(error.message, f"{field}{error.where}") from error
+        context.checkpoints.drop(f"{name}-running")
+        return trained
+
+    trained, facts = attempt(0)
+    given_up: list[dict[str, Any]] = []
+    samples = len(context.require_data(stage).validation)
+    while len(given_up) < spec.second_chances and ruined(facts["history"], samples):
+        given_up.append({"learning_rate": spec.learning_rate / 10 ** len(given_up), "history": facts["history"]})
+        context.progress(
+            span[0], f"{stage}: a learning rate of {given_up[-1]['learning_rate']:g} ruins it; a tenth now"
+        )
+        trained, facts = attempt(len(given_up))
+    if given_up:
+        facts = {**facts, "learning_rate": spec.learning_rate / 10 ** len(given_up), "given_up": given_up}
+    return trained, facts
 
 
 def better(new: dict[str, float], best: dict[str, float], top: float, samples: int) -> bool:
@@ -73,10 +96,24 @@ def better(new: dict[str, float], best: dict[str, float], top: float, samples: i
     """
     if top1(new) is None:
         return new["score"] > best["score"]
-    limit = top - math.sqrt(max(top * (1 - top), 1 / samples) / samples)
+    limit = top - _standard_error(top, samples)
     if new["score"] < limit or best["score"] < limit:
         return new["score"] >= limit
     return new["loss"] < best["loss"]
+
+
+def ruined(history: Sequence[Mapping[str, float]], samples: int) -> bool:
+    """Whether every validation was worse than the first one, before training; a share by more than one standard error
+    of so many samples."""
+    start, *later = history
+    limit = start["score"]
+    if top1(dict(start)) is not None:
+        limit -= _standard_error(limit, samples)
+    return all(entry["score"] < limit for entry in later)
+
+
+def _standard_error(share: float, samples: int) -> float:
+    return math.sqrt(max(share * (1 - share), 1 / samples) / samples)
 
 
 class _Run:

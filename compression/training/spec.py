@@ -25,6 +25,13 @@ class Schedule(BaseModel):
     patience: int | None = Field(
         None, ge=1, le=1000, description="stop after so many epochs without a better validation"
     )
+    second_chances: int = Field(
+        2,
+        ge=0,
+        le=4,
+        description="so often training that ruins the network (every validation worse than before it) is repeated with "
+        "a tenth of the learning rate",
+    )
 
 
 class Training(Schedule):

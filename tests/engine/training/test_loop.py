@@ -16,7 +16,7 @@ from compression.encodings import Codebook, Mask
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
 from compression.network import Network
-from compression.training.loop import better, train
+from compression.training.loop import better, ruined, train
 from compression.training.losses import label_loss, soft_label_loss
 from compression.training.spec import Training
 from tests.engine.nets import Chain, network_of
@@ -119,11 +119,39 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     good, _ = train(
         network, Training(epochs=8, learning_rate=0.05, loss="labels"), context_for(tmp_path / "a", network), stage="a"
     )
-    again, facts = train(
-        good, Training(epochs=1, learning_rate=2.0, loss="labels"), context_for(tmp_path / "b", network), stage="b"
-    )
+    spec = Training(epochs=1, learning_rate=2.0, loss="labels", second_chances=0)
+    again, facts = train(good, spec, context_for(tmp_path / "b", network), stage="b")
     assert facts["best_epoch"] == 0
     assert all(torch.equal(value, state(good)[name]) for name, value in state(again).items())
+
+
+def test_a_rate_that_ruins_the_network_is_lowered(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    damaged = network.copy()
+    with torch.no_grad():
+        for value in damaged.module.parameters():
+            value += 0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+    spec = Training(epochs=2, learning_rate=0.6)
+    context = context_for(tmp_path, network, labelled=False)
+    trained, facts = train(damaged, spec, context, stage="a")
+    assert [entry["learning_rate"] for entry in facts["given_up"]] == [0.6]
+    assert all(ruined(entry["history"], 200) for entry in facts["given_up"])
+    assert facts["learning_rate"] == pytest.approx(0.06)
+    assert facts["best_epoch"] > 0
+    assert facts["history"][-1]["sqnr_db"] > facts["history"][0]["sqnr_db"] + 1
+    again, same = train(damaged, spec, context, stage="a")  # nothing is trained twice
+    assert same == facts
+    assert all(torch.equal(value, state(trained)[name]) for name, value in state(again).items())
+
+
+def test_a_worse_validation_within_its_error_ruins_nothing() -> None:
+    def history(*accuracies: float) -> list[dict[str, float]]:
+        return [{"score": value, "accuracy": value, "loss": 1.0} for value in accuracies]
+
+    assert ruined(history(0.9, 0.1, 0.8), 100)
+    assert not ruined(history(0.9, 0.1, 0.88), 100)  # a standard error is 3 points
+    assert ruined([{"score": 20.0, "sqnr_db": 20.0}, {"score": 19.0, "sqnr_db": 19.0}], 100)
+    assert not ruined([{"score": 20.0, "sqnr_db": 20.0}, {"score": 21.0, "sqnr_db": 21.0}], 100)
 
 
 def test_divergence_and_missing_labels_are_named(tmp_path: Path) -> None:
