@@ -64,9 +64,11 @@ def _alike(shape: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
 
 
 def _array_faults(spec: JobSpec, shapes: Mapping[str, Any], arrays: Json) -> list[Fault]:
-    """Arrays that are missing, of no input, of another shape than their input's, or with NaN in them."""
+    """Arrays that are missing, of no input, of another shape than their input's (of several splits, said once), or with
+    NaN in them."""
     faults = []
     trained = set()
+    misshapen: dict[tuple[str, str], list[str]] = {}
     for key, facts in arrays.items():
         name, split = place(key, shapes)
         if split == "train":
@@ -80,7 +82,8 @@ def _array_faults(spec: JobSpec, shapes: Mapping[str, Any], arrays: Json) -> lis
         elif None not in shapes[name]:  # a free length of a model that wasn't taken apart
             declared = spec.data.preprocess.get(name, Preprocess())
             if (reason := sample_fault(facts["shape"][1:], shapes[name], declared)) is not None:
-                faults.append(fault("/dataset", f"{key}: {reason}"))
+                misshapen.setdefault((name, reason), []).append(key)
+    faults += [fault("/dataset", f"{', '.join(keys)}: {reason}") for (_, reason), keys in misshapen.items()]
     missing = [name for name in shapes if name not in trained]
     return faults + [fault("/dataset", f"there is no array for the input {name} to train on") for name in missing]
 

@@ -50,6 +50,11 @@ def arrays(folder: Path, **values: Any) -> Json:
         ({"x": X, "y": np.ones((COUNT, 3))}, {}, ["a target has 3 values, the output output has 10"]),
         ({"x": X, "y": Y * 3}, {"task": "regression"}, ["a target has 1 values"]),
         ({"x": pixels(1, COUNT, 32, 32)}, {}, ["declare resize"]),
+        (
+            {"x": pixels(1, COUNT, 32, 32), "x_val": pixels(2, 9, 32, 32), "x_test": pixels(3, 9, 30, 30)},
+            {},
+            ["x, x_val: samples have shape (32, 32)", "x_test: samples have shape (30, 30)"],
+        ),
         ({"x": pixels(1, COUNT, 32, 32)}, {"preprocess": {"x": {"resize": {}}}}, []),
         ({"x": pixels(1, COUNT, 32, 32)}, {"preprocess": {"x": {"resize": {"size": [32, 32]}}}}, ["leave size out"]),
         ({"x": pixels(1, COUNT, 28, 28, 3)}, {"preprocess": {"x": {"layout": "NHWC"}}}, ["(3, 28, 28)"]),
