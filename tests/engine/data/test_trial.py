@@ -21,7 +21,7 @@ class Ends(nn.Module):
         return self.end(self.head(x))
 
 
-def dataset(labels: Tensor, task: str, scale: float = 1.0) -> Dataset:
+def dataset(labels: Tensor | None, task: str | None, scale: float = 1.0) -> Dataset:
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * scale
     part = Split({"x": x}, labels)
     return Dataset(part, part, part, task)  # type: ignore[arg-type]
@@ -37,8 +37,9 @@ def test_logits_are_fine() -> None:
 
 
 def test_probabilities_are_told() -> None:
-    (concern,) = tried(dataset(CLASSES, "classification"), network_of(Ends(nn.Softmax(1)), 6)).concerns
-    assert (concern.kind, concern.where) == ("probabilities", "output")
+    for labels, task in ((CLASSES, "classification"), (None, None)):
+        (concern,) = tried(dataset(labels, task), network_of(Ends(nn.Softmax(1)), 6)).concerns
+        assert (concern.kind, concern.where) == ("probabilities", "output")
     with pytest.raises(DataError, match="sigmoid"):
         tried(dataset(MANY, "multilabel"), network_of(Ends(nn.Sigmoid()), 6))
 
@@ -51,3 +52,14 @@ def test_outputs_and_labels_that_do_not_go_together() -> None:
         tried(dataset(MANY[:, :3], "multilabel"), network)
     with pytest.raises(DataError, match="NaN or infinite"):
         tried(dataset(CLASSES, "classification", scale=1e38), network_of(Ends(nn.Linear(4, 4)), 6))
+
+
+def test_sorted_data_is_tried_from_end_to_end() -> None:
+    """Of a good network with one label and small logits, the first hundred samples all have the label."""
+    x = torch.cat([torch.full((100, 6), 0.1), torch.full((100, 6), -0.1)])
+    network = network_of(nn.Linear(6, 1), 6)
+    with torch.no_grad():
+        for value, number in zip(network.module.parameters(), (1.0, 0.0), strict=True):
+            value.fill_(number)
+    part = Split({"x": x}, x[:, :1] > 0)
+    assert tried(Dataset(part, part, part, "multilabel"), network).concerns == ()
