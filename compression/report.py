@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from compression.export.writers import ExportedFile
-from compression.measure.claims import Claim, headline, size_claim, worst_first
+from compression.measure.claims import Claim, headline, size_claim, training_claims, worst_first
 from compression.measure.cost import LayerCost, NetworkCost
 from compression.measure.delivered import Delivered
 from compression.network import Signature
@@ -74,7 +74,7 @@ def build_report(
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
     declared = spec.get("data", {}).get("preprocess", {})
     preprocess = {name: Preprocess.model_validate(value) for name, value in declared.items()}
-    claims = [*delivered.claims(), *_size_claims(original_files, files, original.bytes)]
+    claims = [*delivered.claims(), *training_claims(steps), *_size_claims(original_files, files, original.bytes)]
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
     return Report(
         headline=headline(claims),

@@ -5,9 +5,9 @@ A claim is made only where its figure is clear of the measurement's uncertainty;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from compression.measure.accuracy import (
     Classification,
@@ -43,10 +43,10 @@ Effect = Literal["worse", "none", "better"]
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject`: baseline, size, latency, memory, accuracy, error or fidelity. `verdict` is one of "smaller", "larger",
-    "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown", "fidelity",
-    "fidelity lost", "no gain", "not measured", "at chance" (the original itself guesses), "broken" (the compressed
-    network can't be used). `text` is the sentence with its figures."""
+    """`subject`: baseline, size, latency, memory, accuracy, error, fidelity or training. `verdict` is one of "smaller",
+    "larger", "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown",
+    "fidelity", "fidelity lost", "no gain", "not measured", "at chance" (the original itself guesses), "broken" (the
+    compressed network can't be used). `text` is the sentence with its figures."""
 
     subject: str
     verdict: str
@@ -177,6 +177,35 @@ def f1_baseline_claims(original: MultiLabel) -> list[Claim]:
         f"saying every label ({original.chance:.2%}): check the preprocessing and the labels"
     )
     return [Claim("baseline", "at chance", "worse", text)]
+
+
+def training_claims(steps: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    """Of the records of steps: where a whole training was for nothing, which no other figure tells."""
+    claims = []
+    for index, step in enumerate(steps):
+        runs = list(_trainings(step.get("facts", {})))
+        vain = sum(run["best_epoch"] == 0 for run in runs)
+        if vain:
+            which = f"{vain} of {len(runs)} trainings" if len(runs) > 1 else "the training"
+            text = (
+                f"step {index + 1} ({step['method']}): {which} made nothing better on validation, so the weights from "
+                "before were kept; try a lower learning rate or more data"
+            )
+            claims.append(Claim("training", "no gain", "none", text))
+    return claims
+
+
+def _trainings(facts: Any) -> Iterator[Mapping[str, Any]]:
+    """What `compression.training.loop.train` recorded, wherever a step's facts hold it."""
+    if isinstance(facts, Mapping):
+        if "best_epoch" in facts and "history" in facts:
+            yield facts
+        else:
+            for value in facts.values():
+                yield from _trainings(value)
+    elif isinstance(facts, list):
+        for value in facts:
+            yield from _trainings(value)
 
 
 def fidelity_baseline_claims(measured: Fidelity) -> list[Claim]:

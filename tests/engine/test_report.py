@@ -28,7 +28,7 @@ STEP = {
     "seconds": 1.25,
     "before": {"parameters": 10, "validation_accuracy": 0.5},
     "after": {"parameters": 10, "validation_accuracy": 0.75},
-    "facts": {"best_epoch": 2},
+    "facts": {"best_epoch": 0, "history": [{"epoch": 0.0}, {"epoch": 2.0}]},
 }
 
 
@@ -77,6 +77,7 @@ def test_json_holds_everything(report: Report):
 def test_claims_follow_the_figures(report: Report):
     verdicts = [claim.verdict for claim in report.claims]
     assert verdicts[:2] == ["broken", "accuracy lost"]  # whatever the step is called
+    assert "training" in {claim.subject for claim in report.claims}
     assert "smaller" not in verdicts  # zeros take as much room as other numbers
     assert report.headline.startswith("The compressed network is not usable: right on 0.00%")
 

@@ -21,6 +21,7 @@ from compression.measure.claims import (
     latency_claim,
     memory_claim,
     size_claim,
+    training_claims,
     worst_first,
 )
 from compression.measure.runtime import Comparison, Latency
@@ -172,3 +173,13 @@ def test_an_original_at_chance_is_told_first():
     assert "preprocessing" in guessing[0].text
     assert baseline_claims(share(200, 240), 0.26) == []
     assert baseline_claims(share(240, 240), 1.0) == []
+
+
+def test_training_for_nothing_is_told():
+    vain, useful = ({"best_epoch": epoch, "history": [{"epoch": 0.0}, {"epoch": 1.0}]} for epoch in (0, 1.0))
+    rounds = {"method": "prune.structured", "facts": {"rounds": [{"training": vain}, {"training": useful}]}}
+    once = {"method": "finetune", "facts": vain}
+    claims = training_claims([rounds, once, {"method": "finetune", "facts": useful}, {"method": "quantize.int8"}])
+    assert [(claim.subject, claim.effect) for claim in claims] == [("training", "none")] * 2
+    assert claims[0].text.startswith("step 1 (prune.structured): 1 of 2 trainings made nothing better")
+    assert claims[1].text.startswith("step 2 (finetune): the training made nothing better")
