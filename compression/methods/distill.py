@@ -75,11 +75,12 @@ class Distill(StepSpec):
     )
     student: Student = Field(default_factory=Student)
     temperature: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
-        4.0,
-        description="of the softened probabilities; auto: 2, 4 or 8, and alpha 0.5 or 0.9, by validation",
+        2.0,
+        description="of the softened probabilities; auto: 2, 4 or 8, and alpha 0.5 or 0.9, by validation. A higher one "
+        "wants a smaller learning rate and more epochs",
     )
     alpha: float = Field(
-        0.9, ge=0, le=1, description="the teacher's share of the loss, where labels count too; auto replaces it"
+        0.5, ge=0, le=1, description="the teacher's share of the loss, where labels count too; auto replaces it"
     )
     hard_labels: bool = Field(True, description="labels count too, where there are any")
     loss: Literal["auto", "softmax", "sigmoid", "mse", "cosine"] = Field(

@@ -28,6 +28,7 @@ STEP = {
     "method": "distill",
     "student": {"kind": "auto", "macs_ratio": 0.1},
     "exclude_classes": [3],
+    "temperature": 4,
     "training": {"epochs": 6, "learning_rate": 0.1},
     "control": True,
 }
