@@ -27,12 +27,13 @@ TorchScript carries code and pickles. Build the Python model again, load its wei
 {EXPORT_YOUR_MODEL}"""
 
 _KERAS = """\
-Keras files can't be read. Export the model to ONNX, with Keras 3:
-    model = keras.saving.load_model("FILE")
-    model.export("model.onnx", format="onnx")
-or with TensorFlow's own Keras:
+Keras files can't be read. Export the model to ONNX:
     pip install tf2onnx
-    python -m tf2onnx.convert --keras FILE --opset 17 --output model.onnx"""
+    python -m tf2onnx.convert --keras FILE --opset 17 --output model.onnx
+or, where that fails (layers of your own, a Normalization), by a folder that Keras 3 writes:
+    model = keras.saving.load_model("FILE")
+    model.export("FOLDER")
+    python -m tf2onnx.convert --saved-model FOLDER --opset 17 --output model.onnx"""
 
 _SAVED_MODEL = """\
 TensorFlow's SavedModels can't be read. Export the folder to ONNX:

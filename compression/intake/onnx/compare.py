@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from compression.errors import IntakeError
 from compression.intake.onnx.importer import Stop
@@ -56,6 +56,7 @@ def not_run(error: BaseException) -> IntakeError:
 
 def _run_file(session: object, declared: Declared, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     feed = {entry.stored_name: value.numpy() for entry, value in zip(declared.inputs, inputs, strict=True)}
+    feed |= {entry.stored_name: np.zeros(entry.shape, entry.dtype) for entry in declared.unused}
     try:
         outputs = run_bounded(session, feed, SECONDS)
     except ORT_ERRORS as error:
@@ -88,10 +89,27 @@ def random_inputs(network: Network, batch: int) -> tuple[Tensor, ...]:
     """As the network's example; what selects from embeddings is drawn below the number of their rows."""
     generator = torch.Generator().manual_seed(batch)
     values = list(network.example(batch, seed=batch))
+    rows = _rows(network)
     for index, node in enumerate(node for node in network.module.graph.nodes if node.op == "placeholder"):
-        leaves = [network.module.get_submodule(str(user.target)) for user in node.users if user.op == "call_module"]
-        rows = [leaf.num_embeddings for leaf in leaves if isinstance(leaf, nn.Embedding)]
-        if rows:  # others may be masks, which the example hides in part alone
-            drawn = torch.randint(0, min(rows), values[index].shape, generator=generator)
+        if node in rows:  # others may be masks, which the example hides in part alone
+            drawn = torch.randint(0, rows[node], values[index].shape, generator=generator)
             values[index] = drawn.to(values[index].dtype)
     return tuple(values)
+
+
+def _rows(network: Network) -> dict[fx.Node, int]:
+    """The inputs that embeddings are asked with, directly or through functions, with the rows of the shortest."""
+    found: dict[fx.Node, int] = {}
+    for node in network.module.graph.nodes:
+        leaf = network.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        waiting = list(node.all_input_nodes) if isinstance(leaf, nn.Embedding) else []
+        seen = set()
+        while waiting:
+            source = waiting.pop()
+            if source in seen:
+                continue
+            seen.add(source)
+            if source.op == "placeholder" and isinstance(leaf, nn.Embedding):
+                found[source] = min(found.get(source, leaf.num_embeddings), leaf.num_embeddings)
+            waiting += source.all_input_nodes if source.op == "call_function" else []
+    return found

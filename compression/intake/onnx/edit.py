@@ -32,14 +32,26 @@ class Editor:
         for node in list(self.graph.nodes):
             if node.op not in {"call_function", "call_module"} or node in self.erased:
                 continue
+            before = node.prev
             try:
                 with self.graph.inserting_before(node):
                     value = rule(node)
             except CannotLift:
-                continue  # the pieces stay as they are
+                value = None  # the pieces stay as they are
+            if value is None:
+                self._discard(before, node)
             if value is not None and value.node is not None and value.node is not node:
                 node.replace_all_uses_with(value.node)
                 self._sweep(node)
+
+    def _discard(self, before: fx.Node, node: fx.Node) -> None:
+        """Erases what a rule made in front of a node before it found that it doesn't apply."""
+        made = node.prev
+        while made is not before:
+            earlier = made.prev
+            if made.op in {"call_function", "call_module"} and not made.users:
+                self.graph.erase_node(made)
+            made = earlier
 
     def _sweep(self, node: fx.Node) -> None:
         """Erases a node without users, and what it alone used: users are counted by the rules."""
@@ -87,6 +99,29 @@ def is_call(node: Any, *targets: Any) -> bool:
     target: Any = node.target
     packet = target.overloadpacket if isinstance(target, OpOverload) else target
     return any(packet is wanted or target is wanted for wanted in targets)
+
+
+def moved(editor: Editor, value: Value, order: tuple[int, ...]) -> Value:
+    """A permutation as the plainest call."""
+    places = [axis for axis, source in enumerate(order) if axis != source]
+    if not places:
+        return value
+    if len(places) == 2:
+        return editor.trace.call(torch.transpose, value, *places)
+    return editor.trace.call(torch.permute, value, order)
+
+
+def permutation(editor: Editor, node: Any) -> tuple[int, ...] | None:
+    """The axes of its argument in the order in which a node has them, where it only moves them."""
+    if is_call(node, torch.permute):
+        return tuple(node.args[1])
+    if is_call(node, torch.transpose):
+        rank = len(editor.shape(node))
+        order = list(range(rank))
+        one, other = node.args[1] % rank, node.args[2] % rank
+        order[one], order[other] = order[other], order[one]
+        return tuple(order)
+    return None
 
 
 def operands(node: Any, function: Any) -> list[tuple[Operand, Operand]]:

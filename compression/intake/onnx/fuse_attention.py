@@ -16,9 +16,55 @@ from compression.intake.onnx.value import Value
 _aten = torch.ops.aten
 
 
+HIDDEN = -1e30
+"""Scores that are added to this are lost in its rounding, as a factor of zero would lose them."""
+
+
 def fuse_attention(editor: Editor) -> None:
     """softmax(scale · q kᵀ + mask) v, with the scale on the scores, or on q and k (Vaswani et al. 2017)."""
+    editor.rewrite(lambda node: _broadcast(editor, node))
+    editor.rewrite(lambda node: _masked(editor, node))
     editor.rewrite(lambda node: _attention(editor, node))
+
+
+def _broadcast(editor: Editor, node: fx.Node) -> Value | None:
+    """A stored value that was expanded to meet another one in a sum or product is broadcast there."""
+    if not is_call(node, operator.add, operator.mul) or not any(is_call(entry, _aten.expand) for entry in node.args):
+        return None
+    plain = [
+        entry.args[0] if is_call(entry, _aten.expand) and editor.stored(entry.args[0]) is not None else entry  # type: ignore[union-attr]
+        for entry in node.args
+    ]
+    values = [editor.value(entry) if isinstance(entry, fx.Node) else entry for entry in plain]
+    found = editor.trace.call(node.target, *values)  # type: ignore[arg-type]
+    return found if found.shapes == editor.value(node).shapes else None
+
+
+def _masked(editor: Editor, node: fx.Node) -> Value | None:
+    """scores · keep + hide, as TensorFlow's converters write a choice: scores + hide, where keep is 1 beside a hide of
+    0, and 0 beside one of HIDDEN or less."""
+    for product_, hide in operands(node, operator.add):
+        for scores, keep in operands(product_, operator.mul):
+            if isinstance(scores, fx.Node) and isinstance(hide, fx.Node) and _hides(editor, keep, hide):
+                found = editor.trace.call(operator.add, editor.value(scores), editor.value(hide))
+                return found if found.shapes == editor.value(node).shapes else None
+    return None
+
+
+def _hides(editor: Editor, keep: Any, hide: fx.Node) -> bool:
+    kept, hidden = editor.stored(keep), editor.stored(hide)
+    if kept is not None and hidden is not None:
+        one, other = torch.broadcast_tensors(kept, hidden)  # type: ignore[no-untyped-call]
+        return bool((((one == 1) & (other == 0)) | ((one == 0) & (other <= HIDDEN))).all())
+    factor, factors = product(hide)
+    if factor > HIDDEN or len(factors) != 1 or not is_call(keep, _aten._to_copy):  # noqa: SLF001
+        return False
+    chosen, other_way = keep.args[0], factors[0]
+    if not is_call(other_way, _aten._to_copy):  # noqa: SLF001
+        return False
+    opposite: Any = other_way.args[0]
+    is_flag = isinstance(chosen, fx.Node) and chosen.meta["trials"][0].dtype == torch.bool
+    return is_flag and is_call(opposite, _aten.logical_not) and opposite.args[0] is chosen
 
 
 def _attention(editor: Editor, node: fx.Node) -> Value | None:

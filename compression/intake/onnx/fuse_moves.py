@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from compression.intake.onnx.edit import Editor, is_call, operands
+from compression.intake.onnx.edit import Editor, is_call, is_number, moved, operands, permutation
+from compression.intake.onnx.reshape import reshape_to
 from compression.intake.onnx.value import Value
 
 _aten = torch.ops.aten
@@ -33,37 +34,15 @@ def fuse_moves(editor: Editor) -> None:
     """One permutation for two in a row, none where they cancel."""
 
     def rule(node: fx.Node) -> Value | None:
-        order = _order(editor, node)
+        order = permutation(editor, node)
         source: Any = node.args[0] if order is not None else None
-        inner = _order(editor, source) if source is not None else None
+        inner = permutation(editor, source) if source is not None else None
         if order is None or inner is None:
             return None
         whole = tuple(inner[axis] for axis in order)
         return moved(editor, editor.value(source.args[0]), whole)
 
     editor.rewrite(rule)
-
-
-def moved(editor: Editor, value: Value, order: tuple[int, ...]) -> Value:
-    """A permutation as the plainest call."""
-    places = [axis for axis, source in enumerate(order) if axis != source]
-    if not places:
-        return value
-    if len(places) == 2:
-        return editor.trace.call(torch.transpose, value, *places)
-    return editor.trace.call(torch.permute, value, order)
-
-
-def _order(editor: Editor, node: Any) -> tuple[int, ...] | None:
-    if is_call(node, torch.permute):
-        return tuple(node.args[1])
-    if is_call(node, torch.transpose):
-        rank = len(editor.shape(node))
-        order = list(range(rank))
-        one, other = node.args[1] % rank, node.args[2] % rank
-        order[one], order[other] = order[other], order[one]
-        return tuple(order)
-    return None
 
 
 def fuse_reshapes(editor: Editor) -> None:
@@ -77,7 +56,7 @@ def fuse_reshapes(editor: Editor) -> None:
         if is_call(source, torch.reshape, torch.flatten):
             inner = editor.value(source.args[0])
             return inner if inner.shapes == editor.value(node).shapes else None
-        folded: Any = source.args[0] if _order(editor, source) == (0, 2, 1) else None
+        folded: Any = source.args[0] if permutation(editor, source) == (0, 2, 1) else None
         if not is_call(folded, torch.reshape, torch.flatten):
             return None
         inner = editor.value(folded.args[0])
@@ -135,28 +114,51 @@ def _unbind(editor: Editor) -> None:
 
 def fuse_biases(editor: Editor) -> None:
     """A stored vector that is added behind a layer without a bias is its bias, and names it where its weight has a name
-    that the exporter made up."""
+    that the exporter made up; also behind a reshape that parts the layer's outputs (heads and places)."""
+    editor.rewrite(lambda node: _bias(editor, node) or _parted_bias(editor, node))
 
-    def rule(node: fx.Node) -> Value | None:
-        for layer, other in operands(node, operator.add):
-            stored = editor.stored(other)
-            leaf: Any = editor.own_leaf(layer, nn.Linear, *_AXES_IN_SPACE)
-            if stored is None or leaf is None or leaf.bias is not None or not isinstance(layer, fx.Node):
-                continue
-            width = leaf.weight.shape[0] if not isinstance(leaf, nn.ConvTranspose2d) else leaf.out_channels
-            behind = _AXES_IN_SPACE.get(type(leaf), 0)
-            lengths = [1] * (stored.dim() - 1 - behind) + [width] + [1] * behind
-            if list(stored.shape) != lengths or stored.dim() > len(editor.shape(layer)):
-                continue
-            leaf.bias = editor.trace.parameter(stored.reshape(-1))
-            editor.trace.metas.pop(id(leaf), None)
-            wanted = _named_by(editor, other, layer)
-            if wanted == layer.target:
-                return editor.value(layer)
-            return editor.trace.module(leaf, editor.value(layer.args[0]), wanted)  # type: ignore[arg-type]
-        return None
 
-    editor.rewrite(rule)
+def _bias(editor: Editor, node: fx.Node) -> Value | None:
+    for layer, other in operands(node, operator.add):
+        leaf: Any = editor.own_leaf(layer, nn.Linear, *_AXES_IN_SPACE)
+        if leaf is None or leaf.bias is not None or not isinstance(layer, fx.Node):
+            continue
+        width = leaf.weight.shape[0] if not isinstance(leaf, nn.ConvTranspose2d) else leaf.out_channels
+        stored = torch.tensor([float(other)]) if width == 1 and is_number(other) else editor.stored(other)  # type: ignore[arg-type]
+        behind = _AXES_IN_SPACE.get(type(leaf), 0)
+        if stored is None or (stored.numel() > 1 and stored.dim() > len(editor.shape(layer))):
+            continue
+        lengths = [1] * (stored.dim() - 1 - behind) + [width] + [1] * behind
+        if list(stored.shape) == lengths or stored.numel() == width == 1:
+            return _with_bias(editor, layer, leaf, stored, other)
+    return None
+
+
+def _parted_bias(editor: Editor, node: fx.Node) -> Value | None:
+    for parted, other in operands(node, operator.add):
+        layer: Any = parted.args[0] if is_call(parted, torch.reshape) else None  # type: ignore[union-attr]
+        leaf: Any = editor.own_leaf(layer, nn.Linear)
+        stored = editor.stored(other)
+        if leaf is None or leaf.bias is not None or stored is None or len(parted.users) > 1:  # type: ignore[union-attr]
+            continue
+        rows, parts = editor.shape(layer)[:-1], list(editor.shape(parted))  # type: ignore[arg-type]
+        plain = list(stored.shape)
+        while len(plain) > len(parts) - len(rows) and plain[0] == 1:
+            plain.pop(0)
+        if tuple(parts[: len(rows)]) != rows or plain != parts[len(rows) :]:
+            continue
+        value = _with_bias(editor, layer, leaf, stored, other)
+        return reshape_to(editor.trace, value, editor.value(parted).shapes)  # type: ignore[arg-type]
+    return None
+
+
+def _with_bias(editor: Editor, layer: fx.Node, leaf: Any, stored: torch.Tensor, other: Any) -> Value:
+    leaf.bias = editor.trace.parameter(stored.reshape(-1))
+    editor.trace.metas.pop(id(leaf), None)
+    wanted = _named_by(editor, other, layer) if isinstance(other, fx.Node) else layer.target
+    if wanted == layer.target:
+        return editor.value(layer)
+    return editor.trace.module(leaf, editor.value(layer.args[0]), str(wanted))  # type: ignore[arg-type]
 
 
 def _named_by(editor: Editor, bias: Any, layer: fx.Node) -> str:

@@ -80,23 +80,40 @@ def _layer_norm(editor: Editor, node: fx.Node) -> Value | None:
 def _expanded_layer_norm(editor: Editor, node: fx.Node) -> Value | None:
     """x·s + (shift − mean·s) with s = scale/√(variance + ε), as Keras has it: the norm, times scale, plus shift."""
     for one, rest in operands(node, operator.add):
-        if not is_call(rest, operator.sub):
+        for shift, moved in _shifted(rest):
+            value = _expanded(editor, one, shift, moved)
+            if value is not None:
+                return value
+    return None
+
+
+def _shifted(rest: Any) -> list[tuple[Any, Any]]:
+    """shift and mean·s, where the node is shift − mean·s; Keras 3 adds (−mean)·s."""
+    if is_call(rest, operator.sub):
+        return [tuple(rest.args)]
+    return [
+        (shift, (mean.args[0], factor))  # type: ignore[union-attr]
+        for negative, shift in operands(rest, operator.add)
+        for mean, factor in operands(negative, operator.mul)
+        if is_call(mean, operator.neg)
+    ]
+
+
+def _expanded(editor: Editor, one: Any, shift: Any, moved: Any) -> Value | None:
+    """`moved` is mean·s as a node, or as its two factors."""
+    products = [moved] if isinstance(moved, tuple) else operands(moved, operator.mul)
+    for x, factor in operands(one, operator.mul):
+        parts = [(a, b) for a, b in operands(factor, operator.mul) if _inverse_root(b) is not None]
+        scale, root = parts[0] if parts else (1.0, factor)
+        found = _deviation(_inverse_root(root))
+        if found is None or found[0] is not x or (found[1], factor) not in products:
             continue
-        shift, moved = rest.args  # type: ignore[union-attr]
-        for x, factor in operands(one, operator.mul):
-            parts = [(a, b) for a, b in operands(factor, operator.mul) if _inverse_root(b) is not None] or [
-                (1.0, factor)
-            ]
-            scale, root = parts[0]
-            found = _deviation(_inverse_root(root))
-            if found is None or found[0] is not x or (found[1], factor) not in operands(moved, operator.mul):
-                continue
-            value = _made(editor, found[0], found[2], found[3])
-            if value is None:
-                continue
-            if isinstance(scale, fx.Node):
-                value = editor.trace.call(operator.mul, value, editor.value(scale))
-            return editor.trace.call(operator.add, value, editor.value(shift) if isinstance(shift, fx.Node) else shift)
+        value = _made(editor, found[0], found[2], found[3])
+        if value is None:
+            continue
+        if isinstance(scale, fx.Node):
+            value = editor.trace.call(operator.mul, value, editor.value(scale))
+        return editor.trace.call(operator.add, value, editor.value(shift) if isinstance(shift, fx.Node) else shift)
     return None
 
 

@@ -8,15 +8,22 @@ from collections.abc import Iterable
 from compression.vocabulary import is_identifier
 
 _OWNED = re.compile(r"[._](weights?|bias|scale|gamma|running_mean|W|w_0|kernel|ReadVariableOp)(:0)?$")
+_TENSORFLOW = re.compile(
+    r"(ReadVariableOp|Cast|MatMul|Reshape|ExpandDims|BiasAdd|Tensordot|GatherV2|Squeeze|Conv2D|resource|merged_input|"
+    r"convolution|conv_transpose|depthwise|separable_conv[12]d)(_\d+)?(:\d+)?"
+)
+"""What TensorFlow's names have behind the layer's: "sequential/dense/MatMul/ReadVariableOp:0"."""
+_CALLS = frozenset({"StatefulPartitionedCall", "PartitionedCall", "Func"})
 _LONGEST = 60
 
 
 def module_path(weight: str, node: str, operator: str) -> str:
     """The path of a layer: that of its stored weight ("conv1.weight" → "conv1"); where the exporter made that name up
-    ("onnx::Conv_12", "val_3", "12") that of its node ("/stem/stem.0/Conv" → "stem.0")."""
+    ("onnx::Conv_12", "val_3", "12") that of its node ("/stem/stem.0/Conv" → "stem.0"), both without
+    TensorFlow's ends."""
     if weight and not re.match(r"onnx::|val_?\d|_?\d+$|const|auto_", weight):
-        return _path(_OWNED.sub("", weight).split("."))
-    scopes = [scope for scope in node.split("/") if scope]
+        return _path(_layer_scopes(weight) if "/" in weight else _OWNED.sub("", weight).split("."))
+    scopes = _layer_scopes(node)
     if scopes and re.fullmatch(rf"{re.escape(operator)}(_\d+)?", scopes[-1]) and len(scopes) > 1:
         scopes.pop()
     parts: list[str] = []
@@ -25,6 +32,13 @@ def module_path(weight: str, node: str, operator: str) -> str:
             parts.pop()
         parts.append(scope)
     return _path(".".join(parts).split(".")) or operator.lower()
+
+
+def _layer_scopes(name: str) -> list[str]:
+    scopes = [scope for scope in name.split("/") if scope and scope not in _CALLS]
+    while len(scopes) > 1 and _TENSORFLOW.fullmatch(scopes[-1]):
+        scopes.pop()
+    return scopes
 
 
 def tensor_path(name: str) -> str:

@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+from onnx.defs import has
 
 from compression.errors import IntakeError
 from compression.intake.onnx.signature import declared_dtype, declared_shape, default_length, real_inputs
+from compression.intake.onnx.structure import node_name
 from compression.intake.onnx.tensors import TYPES, to_array
 from compression.opaque import OpaqueOnnx, OpaqueValue, Stopped
 
 SECONDS = 20.0
 MEMORY = 600 << 20
 """Bytes besides those of the file itself, which is held twice."""
+_UNKNOWN = """\
+{operator} is no operator of ONNX: the exporter wrote one of its framework's own, as tf2onnx does with what it can't \
+translate. With Keras 3, set KERAS_BACKEND=torch before Python starts and export again; or write the layer otherwise. \
+"""
 
 
 def opaque(
@@ -29,8 +35,11 @@ def opaque(
     """The model as it can be run. IntakeError: it can't be (model-unsupported), or not within bounds (model-unsafe)."""
     inputs = real_inputs(model)
     told = [OpaqueValue(entry.name, declared_shape(entry), declared_dtype(entry)) for entry in inputs]
-    where = stopped["node"] or path.name
-    _probe(path, [{"name": entry.name, "shape": _tried(entry, chosen), "dtype": entry.dtype} for entry in told], where)
+    foreign = next((node for node in model.graph.node if not has(node.op_type)), None)
+    where = (stopped["node"] if foreign is None else node_name(foreign)) or path.name
+    unknown = "" if foreign is None else _UNKNOWN.format(operator=foreign.op_type[:100])
+    asked = [{"name": entry.name, "shape": _tried(entry, chosen), "dtype": entry.dtype} for entry in told]
+    _probe(path, asked, where, unknown)
     tensors = [
         tensor for tensor in _tensors(model.graph) if TYPES[tensor.data_type].dtype in {"float32", "float16", "float64"}
     ]
@@ -70,7 +79,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield from _tensors(inner)
 
 
-def _probe(path: Path, inputs: list[dict[str, Any]], where: str) -> None:
+def _probe(path: Path, inputs: list[dict[str, Any]], where: str, unknown: str) -> None:
     """Runs the file once on seeded inputs in another process. The model that can't be lifted may hold loops without end
     and values of any size, so time and memory are bounded from outside."""
     memory = MEMORY + 3 * path.stat().st_size
@@ -97,4 +106,5 @@ def _probe(path: Path, inputs: list[dict[str, Any]], where: str) -> None:
             if answer["failed"] == "run"
             else ""
         )
-        raise IntakeError(f"ONNX Runtime does not run this file: {answer['message']}{hint}", where, "model-unsupported")
+        message = f"{unknown}ONNX Runtime does not run this file: {answer['message']}{hint}"
+        raise IntakeError(message, where, "model-unsupported")

@@ -18,6 +18,7 @@ from compression.intake.onnx.fuse_activations import fuse_activations
 from compression.intake.onnx.fuse_attention import fuse_attention
 from compression.intake.onnx.fuse_moves import fuse_biases, fuse_moves, fuse_reshapes, fuse_selects, merge_equal
 from compression.intake.onnx.fuse_norms import fuse_norms
+from compression.intake.onnx.fuse_views import fuse_folded_products, fuse_views
 from compression.intake.onnx.importer import Stop, import_graph
 from compression.intake.onnx.probe import opaque
 from compression.intake.onnx.signature import Undeclared, declare, network_inputs
@@ -72,6 +73,8 @@ def lift(model: ModelProto, opset: int, data: bytes, chosen: Mapping[str, Sequen
         source["static_batch"] = static
     if declared.fixed_axes:
         source["fixed_axes"] = list(declared.fixed_axes)
+    if declared.unused:
+        source["unused_inputs"] = [entry.name[:200] for entry in declared.unused]
     network = Network(_module(trace), Signature(network_inputs(declared), declared.outputs), provenance=(source,))
     _try_shapes(network)
     compare(network, declared, data)
@@ -95,9 +98,11 @@ def _fuse(trace: Trace) -> None:
     editor = Editor(trace)
     merge_equal(editor)
     fuse_activations(editor)
+    fuse_views(editor)
     fuse_norms(editor)
     fuse_biases(editor)
     fuse_moves(editor)
+    fuse_folded_products(editor)
     fuse_reshapes(editor)
     fuse_selects(editor)
     fuse_attention(editor)

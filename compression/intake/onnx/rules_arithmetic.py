@@ -43,6 +43,13 @@ def _divide(call: Call) -> Value:
 
 
 def _power(call: Call) -> Value:
+    """Of the base's type, whatever the exponent's is."""
+    found = _raised(call)
+    wanted = call.value().dtype
+    return found if found.dtype == wanted else call.trace.call(_aten._to_copy.default, found, dtype=wanted)  # noqa: SLF001
+
+
+def _raised(call: Call) -> Value:
     one, other = _operands(call)
     if not isinstance(other, Value):
         return call.trace.call(_aten.pow.Tensor_Scalar, one, other)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from compression.intake.onnx.call import Call, Rule
 from compression.intake.onnx.value import CannotLift, Value
@@ -18,7 +18,7 @@ _aten = torch.ops.aten
 _MOST_CHANNELS = 2**24
 
 
-def pads(call: Call, kernel: Sequence[int], *, transposed: bool = False) -> tuple[list[int], list[int]]:
+def pads(call: Call, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
     """Padding before and after each axis in space, `auto_pad` included (which needs lengths that are fixed)."""
     axes = len(kernel)
     kind = call.get("auto_pad", "NOTSET")
@@ -29,7 +29,7 @@ def pads(call: Call, kernel: Sequence[int], *, transposed: bool = False) -> tupl
         return given[:axes], given[axes:]
     if kind == "VALID":
         return [0] * axes, [0] * axes
-    if kind not in {"SAME_UPPER", "SAME_LOWER"} or transposed:
+    if kind not in {"SAME_UPPER", "SAME_LOWER"}:
         raise CannotLift(f"auto_pad {kind}")
     strides, dilations = call.get("strides", [1] * axes), call.get("dilations", [1] * axes)
     before, after = [], []
@@ -89,26 +89,60 @@ def _convolution(call: Call) -> Value:
 
 
 def _transposed(call: Call) -> Value:
-    weight, bias = _weight(call, 1, (4,)), _bias(call, 2)
-    before, after = pads(call, list(weight.shape[2:]), transposed=True)
-    extra = list(call.get("output_padding", [0, 0]))
-    if "output_shape" in call.attributes:
-        raise CannotLift("it has an output_shape instead of pads")
-    if before != after:  # a smaller padding behind is an output padding, as far as torch takes one
-        extra = [more + one - other for more, one, other in zip(extra, before, after, strict=True)]
+    """Over one axis in space as over two of which the first has the length 1. Torch pads both ends alike and takes
+    no other output length, so what the file cuts away beyond that is cut off afterwards."""
+    weight, bias, value = _weight(call, 1, (3, 4)), _bias(call, 2), call.value()
+    axes = weight.dim() - 2
+    strides, dilations = call.get("strides", [1] * axes), call.get("dilations", [1] * axes)
+    extra = list(call.get("output_padding", [0] * axes))
+    before, after = _transposed_pads(call, list(weight.shape[2:]), extra)
+    even = [max(min(pair), 0) for pair in zip(before, after, strict=True)]
+    starts = [one - pad for one, pad in zip(before, even, strict=True)]
+    ends = [other - pad - more for other, pad, more in zip(after, even, extra, strict=True)]
+    if axes == 1:
+        weight, value = weight.unsqueeze(2), call.trace.call(torch.unsqueeze, value, 2)
     leaf = nn.ConvTranspose2d(
         weight.shape[0],
         weight.shape[1] * call.get("group", 1),
         tuple(weight.shape[2:]),  # type: ignore[arg-type]
-        tuple(call.get("strides", [1, 1])),
-        tuple(before),  # type: ignore[arg-type]
-        tuple(extra),
+        _pair(strides, 1),
+        _pair(even, 0),
+        _pair([max(-end, 0) for end in ends], 0),
         call.get("group", 1),
         bias is not None,
-        tuple(call.get("dilations", [1, 1])),
+        _pair(dilations, 1),
         device="meta",
     )
-    return call.trace.module(leaf, call.value(), call.path(1), filled(call, leaf, weight, bias))
+    found = call.trace.module(leaf, value, call.path(1), filled(call, leaf, weight, bias))
+    found = found if axes == 2 else call.trace.call(torch.squeeze, found, (2,))
+    return padded(call, found, [-start for start in starts], [-max(end, 0) for end in ends], 0.0)
+
+
+def _pair(sizes: Sequence[int], first: int) -> tuple[int, int]:
+    """Of two axes in space, where `sizes` may have the second alone."""
+    return (first, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _transposed_pads(call: Call, kernel: Sequence[int], extra: Sequence[int]) -> tuple[list[int], list[int]]:
+    """As the standard has it: with an output shape the padding follows from that."""
+    kind, wanted = call.get("auto_pad", "NOTSET"), call.get("output_shape")
+    strides = call.get("strides", [1] * len(kernel))
+    lengths = call.value().shape[2:]
+    if wanted is None and not kind.startswith("SAME"):
+        return pads(call, kernel)
+    if wanted is None:
+        wanted = [length * stride for length, stride in zip(lengths, strides, strict=True)]
+    dilations = call.get("dilations", [1] * len(kernel))
+    before, after = [], []
+    for axis, size in enumerate(wanted[-len(kernel) :]):
+        reach = (kernel[axis] - 1) * dilations[axis] + 1
+        total = strides[axis] * (lengths[axis] - 1) + extra[axis] + reach - size
+        if total < 0:
+            raise CannotLift("its output is larger than what it covers")
+        less = total // 2 if kind == "SAME_UPPER" else total - total // 2
+        before.append(less)
+        after.append(total - less)
+    return before, after
 
 
 def _linear(call: Call, value: Value, weight: Tensor, bias: Tensor | None, owner: int) -> Value:
@@ -122,7 +156,7 @@ def _gemm(call: Call) -> Value:
     if call.get("transA", 0):
         value = call.trace.call(torch.transpose, value, 0, 1)
     stored = other.constant and other.dtype == torch.float32 and not value.known
-    if stored and (third is None or (third.constant and third.trials[0].numel() in {1, _outputs(call, other)})):
+    if stored and (third is None or (third.constant and _along_columns(third, _outputs(call, other)))):
         weight = other.trials[0] if call.get("transB", 0) else other.trials[0].t()
         bias = None if third is None else third.trials[0].reshape(-1).expand(weight.shape[0]) * beta
         bias = third.trials[0].reshape(-1) if third is not None and beta == 1 and third.rank == 1 else bias
@@ -134,6 +168,12 @@ def _gemm(call: Call) -> Value:
     if third is None:
         return product
     return call.trace.call(operator.add, product, third if beta == 1 else call.trace.call(operator.mul, third, beta))
+
+
+def _along_columns(third: Value, width: int) -> bool:
+    """Whether it is one number, or one a column of the product."""
+    count = third.trials[0].numel()
+    return count == 1 or (count == width and third.shape[-1] == width)
 
 
 def _outputs(call: Call, other: Value) -> int:
@@ -228,18 +268,74 @@ def _average_pool(call: Call) -> Value:
     if axes > 2 or any(entry != 1 for entry in call.get("dilations", [])):
         raise CannotLift("pooling of three axes, or dilated")
     before, after = pads(call, kernel)
-    if before != after or any(2 * pad > size for pad, size in zip(before, kernel, strict=True)):
-        if not counted:
-            raise CannotLift("uneven padding that does not count")
+    strides, up = call.get("strides", [1] * axes), bool(call.get("ceil_mode", 0))
+    even = before == after and all(2 * pad <= size for pad, size in zip(before, kernel, strict=True))
+    if not even and not counted:
+        rounding = _same_windows(value.shape[2:], kernel, strides, before, after, up=up)
+        if rounding is None:
+            return _scaled_average(call, value, kernel, strides, before, after, up=up)
+        up = rounding
+    elif not even:
         value, before = padded(call, value, before, after, 0.0), [0] * axes
-    strides, ceil = call.get("strides", [1] * axes), bool(call.get("ceil_mode", 0))
-    rest = {"ceil_mode": ceil, "count_include_pad": counted or not any(before)}
-    leaf: nn.Module = (
-        nn.AvgPool1d(kernel[0], strides[0], before[0], **rest)
-        if axes == 1
-        else nn.AvgPool2d(_one(kernel), _one(strides), _one(before), **rest)
-    )
-    return call.trace.module(leaf, value, call.path())
+    return call.trace.module(_average(kernel, strides, before, up, counted or not any(before)), value, call.path())
+
+
+def _average(
+    kernel: Sequence[int], strides: Sequence[int], before: Sequence[int], up: bool, counted: bool
+) -> nn.Module:
+    if len(kernel) == 1:
+        return nn.AvgPool1d(kernel[0], strides[0], before[0], up, counted)
+    return nn.AvgPool2d(_one(kernel), _one(strides), _one(before), up, counted)
+
+
+def _scaled_average(
+    call: Call,
+    value: Value,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    up: bool,
+) -> Value:
+    """The average with the padding counted, over the share of each window that is none."""
+    if up:
+        raise CannotLift("uneven padding that does not count, and a ceil_mode")
+    leaf = _average(kernel, strides, [0] * len(kernel), up, True)
+    found = call.trace.module(leaf, padded(call, value, before, after, 0.0), call.path())
+    amounts = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
+    shares = leaf(F.pad(torch.ones(1, 1, *value.shape[2:]), amounts))
+    return call.trace.call(operator.truediv, found, call.trace.constant(shares))
+
+
+def _same_windows(
+    lengths: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    up: bool,
+) -> bool | None:
+    """Whether torch has to round up to take as many windows with the padding in front alone on both sides: they begin
+    at the same places, and padding that isn't counted changes nothing else. None: neither way."""
+    for rounding in (up, not up):
+        fits = [
+            2 * one <= size
+            and _windows(length, size, stride, one, other, up=up)
+            == _windows(length, size, stride, one, one, up=rounding)
+            for length, size, stride, one, other in zip(lengths, kernel, strides, before, after, strict=True)
+        ]
+        if all(fits):
+            return rounding
+    return None
+
+
+def _windows(length: int, size: int, stride: int, before: int, after: int, *, up: bool) -> int:
+    """How many windows fit; none of those that rounding up adds begins in the padding behind."""
+    room = length + before + after - size
+    count = (-(-room // stride) if up else room // stride) + 1
+    return count - 1 if up and (count - 1) * stride >= length + before else count
 
 
 def _global_pool(call: Call) -> Value:
@@ -260,10 +356,19 @@ def _one(sizes: Sequence[int]) -> Any:
 
 
 def _embedding(call: Call, table: Value, indices: Value) -> Value:
-    weight = table.trials[0]
+    """Ids that come as floating-point numbers may be negative, at random inputs at least: they count from the end."""
+    weight, node = table.trials[0], indices.node
+    if node is not None and node.target is _aten._to_copy.default and _is_floating(node):  # noqa: SLF001
+        indices = call.trace.call(_aten.remainder.Scalar, indices, weight.shape[0])
     leaf = nn.Embedding(weight.shape[0], weight.shape[1], device="meta")
     leaf.weight = call.trace.parameter(weight)
     return call.trace.module(leaf, indices, call.path(0), id(leaf.weight))
+
+
+def _is_floating(copy: fx.Node) -> bool:
+    """Whether what is copied to another type is floating point."""
+    source: Any = copy.args[0]
+    return bool(source.meta["trials"][0].is_floating_point())
 
 
 def embedding(call: Call) -> Value | None:

@@ -32,7 +32,10 @@ def _reduce(function: Callable[..., Any], *, before: Sequence[str] = (), after: 
             value = call.trace.call(function, value, axes, keep)
         for name in after:
             value = call.trace.call(getattr(_aten, name).default, value)
-        return value
+        if value.dtype == call.value().dtype:
+            return value
+        # Torch's sums of whole numbers are int64.
+        return call.trace.call(_aten._to_copy.default, value, dtype=call.value().dtype)  # noqa: SLF001
 
     return rule
 
@@ -69,7 +72,7 @@ def _extreme_index(name: str) -> Rule:
 def _einsum(call: Call) -> Value:
     equation = call.get("equation", "").replace(" ", "")
     values = [value for value in call.inputs if value is not None]
-    if "->" not in equation:
+    if "->" not in equation and "." not in equation:
         letters = equation.replace(",", "")
         equation += "->" + "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
     terms, _, result = equation.partition("->")

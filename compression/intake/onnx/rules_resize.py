@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
@@ -26,14 +28,15 @@ def _pad(call: Call) -> Value:
         widths[axis % value.rank] = [amounts[index], amounts[index + len(axes)]]
     for amount in amounts:
         call.trace.bound(amount)
-    while widths and widths[0] == [0, 0]:
-        widths.pop(0)
-    if not widths:
+    if not any(map(any, widths)):
         return value
-    flat = [amount for pair in reversed(widths) for amount in pair]
     kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
     if mode not in kinds:
         raise CannotLift(f"mode {mode}")
+    space = value.rank if mode == "constant" else value.rank - 2  # torch mirrors over all axes in space, no others
+    while len(widths) > 0 and widths[0] == [0, 0] and (mode == "constant" or len(widths) > space):
+        widths.pop(0)
+    flat = [amount for pair in reversed(widths) for amount in pair]
     return call.trace.call(F.pad, value, flat, kinds[mode], fill if mode == "constant" else None)
 
 
@@ -56,8 +59,7 @@ def _resize(call: Call) -> Value:
     if name is None or call.get("antialias", 0) or call.get("exclude_outside", 0):
         raise CannotLift(f"mode {mode} over {axes} axes")
     if mode == "nearest":
-        whole = all(float(factor).is_integer() for factor in factors)
-        if not (place == "asymmetric" and rounding == "floor") and not (whole and place != "align_corners"):
+        if not _is_floor(place, rounding or "round_prefer_floor", factors):
             raise CannotLift(f"nearest with {place} and {rounding or 'round_prefer_floor'}")
         corners = None
     elif place in {"half_pixel", "pytorch_half_pixel", "align_corners"}:
@@ -70,6 +72,19 @@ def _resize(call: Call) -> Value:
         return value
     given: dict[str, Any] = {"scale_factor": tuple(factors)} if sizes is None else {"size": tuple(sizes)}
     return call.trace.module(nn.Upsample(**given, mode=name, align_corners=corners), value, call.path())
+
+
+def _is_floor(place: str, rounding: str, factors: Sequence[float]) -> bool:
+    """Whether the place i takes what lies at ⌊i / factor⌋, as torch's nearest does."""
+    if place == "asymmetric" and rounding == "floor":
+        return True
+    if not all(float(factor).is_integer() for factor in factors):
+        return False
+    if place == "tf_half_pixel_for_nn":
+        return rounding == "floor"
+    if place == "asymmetric":
+        return rounding == "round_prefer_floor" and max(factors) <= 2
+    return place in {"half_pixel", "pytorch_half_pixel"} and rounding.startswith("round_prefer")
 
 
 def _factors(call: Call, axes: int) -> tuple[list[float], list[int] | None]:
@@ -101,7 +116,19 @@ def _factors(call: Call, axes: int) -> tuple[list[float], list[int] | None]:
     factors = scales if own else scales[2:]
     if len(factors) != axes or not all(0 < factor < LARGEST_VALUE for factor in factors):
         raise CannotLift("its scales don't fit its input")
-    return [float(factor) for factor in factors], None
+    return [float(factor) for factor in factors], _rounded(value.shape[2:], factors)
+
+
+def _rounded(lengths: Sequence[int], factors: Sequence[float]) -> list[int] | None:
+    """The sizes that factors such as 1.6666666 stand for (the standard multiplies and cuts, ONNX Runtime in float32,
+    torch in float64); None where the factors give them."""
+    sizes = [int(np.float32(length) * np.float32(factor)) for length, factor in zip(lengths, factors, strict=True)]
+    exact = [length * factor for length, factor in zip(lengths, factors, strict=True)]
+    if all(math.floor(one) == size for one, size in zip(exact, sizes, strict=True)):
+        return None
+    if all(abs(one - size) <= 1e-6 * size for one, size in zip(exact, sizes, strict=True)):
+        return sizes
+    raise CannotLift("its scales round to other sizes")
 
 
 def _depth_to_space(call: Call) -> Value:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, ValueInfoProto
 
 from compression.errors import IntakeError, SpecError
 from compression.intake.onnx.naming import identifiers
 from compression.intake.onnx.tensors import TYPES, check_shape
+from compression.intake.onnx.value import LARGEST_VALUE
 from compression.network import Input
 
 DTYPES = frozenset({"float32", "int64", "int32", "bool"})
@@ -32,12 +33,13 @@ class DeclaredInput:
 @dataclass(frozen=True)
 class Declared:
     """What a lifted network is to have. `static_batch`: written in the file as a number; `fixed_axes`: free in the
-    file, and given the length that is told."""
+    file, and given the length that is told; `unused`: inputs that no node reads, left out (`shape` is whole here)."""
 
     inputs: tuple[DeclaredInput, ...]
     outputs: tuple[str, ...]
     static_batch: int | None
     fixed_axes: tuple[str, ...]
+    unused: tuple[DeclaredInput, ...] = ()
 
 
 class Undeclared(Exception):
@@ -80,16 +82,20 @@ def default_length(rank: int) -> int:
 def declare(model: ModelProto, chosen: Mapping[str, Sequence[int]]) -> Declared:
     """The signature of a network lifted from `model`. `chosen` gives shapes without the batch by input name; free axes
     that it doesn't name get `default_length`. Undeclared: it can't be told as one. SpecError: `chosen` doesn't fit."""
-    entries = real_inputs(model)
+    read = _read(model.graph) | {entry.name for entry in model.graph.output}
+    every = real_inputs(model)
+    entries = [entry for entry in every if entry.name in read] or every
+    kept = {entry.name for entry in entries}
+    unused = tuple(_unused(entry) for entry in every if entry.name not in kept)
     if not entries:
         raise Undeclared("it has no inputs", "graph")
-    if max(len(entries), len(model.graph.output)) > MOST_VALUES:
+    if max(len(entries) + len(unused), len(model.graph.output)) > MOST_VALUES:
         raise Undeclared(f"more than {MOST_VALUES} inputs or outputs", "graph")
     names = identifiers(entry.name for entry in entries)
     unknown = set(chosen) - set(names) - {entry.name for entry in entries}
     if unknown:
         raise SpecError(f"the model has no input {min(unknown)}; it has {', '.join(names)}", "/architecture/inputs")
-    inputs, fixed, batches = [], [], set()
+    inputs, fixed, batches = [], [], dict[int | None, str]()
     for entry, name in zip(entries, names, strict=True):
         shape, dtype = declared_shape(entry), declared_dtype(entry)
         if not shape:
@@ -102,12 +108,35 @@ def declare(model: ModelProto, chosen: Mapping[str, Sequence[int]]) -> Declared:
         fixed += [
             f"{name}: axis {axis + 1} = {lengths[axis]}" for axis, length in enumerate(shape[1:]) if length is None
         ]
-        batches.add(shape[0])
+        batches.setdefault(shape[0], name)
         inputs.append(DeclaredInput(name, entry.name, lengths, dtype))
     if len(batches) > 1:
-        raise Undeclared("its inputs disagree on the batch", names[0])
+        raise Undeclared(_DISAGREE, list(batches.values())[1])
     outputs = identifiers((entry.name for entry in model.graph.output), names)
-    return Declared(tuple(inputs), outputs, batches.pop(), tuple(fixed))
+    return Declared(tuple(inputs), outputs, next(iter(batches)), tuple(fixed), unused)
+
+
+_DISAGREE = """\
+its inputs disagree on the batch. Keras' own export makes an input of a constant that a layer holds (Normalization): \
+write the file with model.export("FOLDER") and python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"""
+
+
+def _read(graph: GraphProto) -> set[str]:
+    """The names that nodes read, those of subgraphs too."""
+    found = set()
+    for node in graph.node:
+        found.update(node.input)
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                found |= _read(inner) | {entry.name for entry in inner.output}
+    return found
+
+
+def _unused(entry: ValueInfoProto) -> DeclaredInput:
+    shape = tuple(1 if length is None else length for length in declared_shape(entry) or ())
+    if check_shape(list(shape), entry.name[:200]) > LARGEST_VALUE:
+        raise IntakeError(f"an input of the shape {list(shape)}: too large", entry.name[:200], "model-unsafe")
+    return DeclaredInput(entry.name, entry.name, shape, declared_dtype(entry))
 
 
 def _fixed(shape: Shape, wanted: Sequence[int] | None, name: str) -> tuple[int, ...]:

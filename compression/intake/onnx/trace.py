@@ -118,9 +118,14 @@ class Trace:
         (called,) = self._module(leaf, value, wanted, key)
         return called
 
+    def again(self, path: str, value: Value) -> Value:
+        """A call of the leaf that is at `path`, on another value."""
+        node, metas = self._call_module(path, value)
+        return self._noted(node, metas)
+
     def module_many(self, leaf: nn.Module, value: Value, wanted: str) -> Any:
         """The node of a leaf that returns nested tuples, and those tuples of meta tensors once per batch."""
-        node, metas = self._call_module(leaf, self._place(leaf, wanted, None), value)
+        node, metas = self._call_module(self._place(leaf, wanted, None), value)
         return node, metas
 
     def item(self, node: fx.Node, metas: Sequence[Any], index: int) -> tuple[fx.Node, list[Any]]:
@@ -133,10 +138,10 @@ class Trace:
     def _module(self, leaf: nn.Module, value: Value, wanted: str, key: object) -> tuple[Value]:
         if value.known:
             value = self._noted(self.node_of(value), [trial.to("meta") for trial in value.trials])
-        node, metas = self._call_module(leaf, self._place(leaf, wanted, key), value)
+        node, metas = self._call_module(self._place(leaf, wanted, key), value)
         return (self._noted(node, metas),)
 
-    def _call_module(self, leaf: nn.Module, path: str, value: Value) -> tuple[fx.Node, list[Any]]:
+    def _call_module(self, path: str, value: Value) -> tuple[fx.Node, list[Any]]:
         leaf = self.root.get_submodule(path)
         if id(leaf) not in self.metas:
             self.metas[id(leaf)] = {name: tensor.to("meta") for name, tensor in state(leaf).items()}

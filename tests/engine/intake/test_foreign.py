@@ -76,7 +76,7 @@ UNSAFE = {
 }
 UNSUPPORTED = {
     "Keras 2 (.h5)": (lambda: HDF5, "tf2onnx.convert --keras"),
-    "Keras 3 (.keras)": (lambda: zipped(**{"config.json": "{}", "model.weights.h5": HDF5}), 'format="onnx"'),
+    "Keras 3 (.keras)": (lambda: zipped(**{"config.json": "{}", "model.weights.h5": HDF5}), 'model.export("FOLDER")'),
     "TensorFlow Lite": (lambda: TFLITE, "tf2onnx.convert --tflite"),
     "SavedModel": (lambda: SAVED_MODEL, "tf2onnx.convert --saved-model"),
     "a zipped SavedModel": (lambda: zipped(**{"m/saved_model.pb": SAVED_MODEL}), "tf2onnx.convert --saved-model"),

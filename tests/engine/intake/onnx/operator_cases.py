@@ -198,6 +198,13 @@ CASES = [
         output_padding=[1, 1],
     ),
     one("ConvTranspose", "w", stored=[draw("w", 4, 3, 3, 3)], shape=IMAGE, strides=[2, 2], pads=[1, 1, 0, 0]),
+    one("ConvTranspose", "w", stored=[draw("w", 4, 3, 3, 3)], shape=IMAGE, strides=[2, 2], pads=[0, 0, 1, 1]),
+    one("ConvTranspose", "w", stored=[draw("w", 4, 3, 4, 4)], shape=IMAGE, pads=[2, 0, 0, 1], output_padding=[0, 0]),
+    one("ConvTranspose", "w", stored=[draw("w", 4, 3, 3, 3)], shape=IMAGE, strides=[2, 2], auto_pad="SAME_UPPER"),
+    one("ConvTranspose", "w", stored=[draw("w", 4, 3, 3, 3)], shape=IMAGE, strides=[3, 3], auto_pad="VALID"),
+    one("ConvTranspose", "w", stored=[draw("w", 4, 3, 3, 3)], shape=IMAGE, strides=[2, 2], output_shape=[16, 15]),
+    one("ConvTranspose", "w", "b", stored=[draw("w", 5, 3, 3), draw("b", 3)], shape=SEQUENCE, strides=[2]),
+    one("ConvTranspose", "w", stored=[draw("w", 5, 3, 3)], shape=SEQUENCE, strides=[2], pads=[0, 1]),
     one("Gemm", "w", "b", stored=[draw("w", 3, 6), draw("b", 3)], transB=1),
     one("Gemm", "w", "b", stored=[draw("w", 6, 3), tensor("b", [0.5])], alpha=0.5, beta=2.0),
     one("Gemm", "w", stored=[draw("w", 6, 3)]),
@@ -230,8 +237,31 @@ CASES = [
     one("AveragePool", shape=IMAGE, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]),
     one("AveragePool", shape=IMAGE, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1),
     one("AveragePool", shape=IMAGE, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+    one("AveragePool", shape=IMAGE, kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]),
+    one("AveragePool", shape=IMAGE, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 0]),
+    one("AveragePool", shape=("n", 4, 9, 8), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 1]),
+    one("AveragePool", shape=IMAGE, kernel_shape=[3, 3], strides=[3, 3], auto_pad="SAME_LOWER"),
+    one("AveragePool", shape=IMAGE, kernel_shape=[2, 2], pads=[0, 0, 1, 1]),
+    one("AveragePool", shape=SEQUENCE, kernel_shape=[3], strides=[2], auto_pad="SAME_UPPER"),
     one("AveragePool", shape=SEQUENCE, kernel_shape=[2], strides=[2]),
     one("GlobalAveragePool", shape=IMAGE),
+    several(
+        "Pow",  # a whole base stays whole: 7 ** 1.5 is 18
+        [
+            node("Abs", ["x"], ["a"]),
+            node("Mul", ["a", "three"], ["b"]),
+            node("Cast", ["b"], ["i"], to=TensorProto.INT32),
+            node("Pow", ["i", "e"], ["p"]),
+            node("Cast", ["p"], ["y"], to=TensorProto.FLOAT),
+        ],
+        [tensor("three", 3.0), tensor("e", 1.5)],
+    ),
+    several(
+        "Gather",  # ids as floating-point numbers, as Keras takes them
+        [node("Cast", ["x"], ["i"], to=TensorProto.INT32), node("Gather", ["w", "i"], ["y"])],
+        [draw("w", 9, 4)],
+    ),
+    one("Einsum", "w", stored=[draw("w", 4, 3)], shape=SEQUENCE, equation="...i,ij"),
     one("GlobalAveragePool", shape=SEQUENCE),
     one("GlobalMaxPool", shape=IMAGE),
     one("GlobalMaxPool", shape=SEQUENCE),
@@ -368,6 +398,30 @@ CASES = [
     resized(scales=[1, 1, 1.5, 2.5], mode="linear"),
     resized(sizes=[1, 4, 13, 16], shape=(1, 4, 8, 8), mode="linear", coordinate_transformation_mode="align_corners"),
     resized(scales=[1, 1, 2, 2], mode="cubic"),
+    resized(scales=[1, 1, 5 / 3, 4 / 3], mode="linear", shape=("n", 4, 24, 24)),  # 24 · 1.6666666 is 39.999998
+    resized(scales=[1, 1, 1.7, 0.6], mode="linear"),
+    resized(
+        scales=[1, 1, 3, 3],
+        mode="nearest",
+        coordinate_transformation_mode="half_pixel",
+        nearest_mode="round_prefer_ceil",
+    ),
+    several(
+        "Resize",
+        [
+            node(
+                "Resize",
+                ["x", "roi", "scales"],
+                ["y"],
+                coordinate_transformation_mode="tf_half_pixel_for_nn",
+                nearest_mode="floor",
+            )
+        ],
+        [tensor("roi", []), tensor("scales", [1, 1, 3, 2])],
+        IMAGE,
+        11,
+    ),
+    resized(scales=[1, 1, 2, 2], mode="nearest", coordinate_transformation_mode="asymmetric"),
     resized(scales=[1, 1, 2], mode="linear", shape=SEQUENCE),
     several(
         "Resize",
