@@ -23,10 +23,11 @@ from compression.strict_json import parse_json
 
 MOST_AXES = 8
 MOST_TENSORS = 100_000
-MOST_ELEMENTS = 1 << 25
+ELEMENTS_OF_ANY_FILE = 1 << 24
 ELEMENTS_A_BYTE = 256
-"""A file of up to 32 Mi elements may be of any length; a larger network needs a byte for this many. A mask or a level
-of an honest network costs more than a thirtieth of a bit."""
+MOST_ELEMENTS = 1 << 29
+"""16 Mi elements may be of any few bytes; a larger network needs a byte for 256 of them: a mask or a level of an honest
+one costs more than a thirtieth of a bit. None has more than 2²⁹, 2 GiB."""
 _DTYPES = frozenset({"float32", "float64", "float16", "int64", "int32", "bool"})
 _LENGTHS = {"plain": 4, "mask": 4, "codebook": 6, "grid": 7}
 
@@ -88,7 +89,7 @@ def _check(head: Any) -> None:
     if not isinstance(head, list) or len(head) < 4 or not isinstance(head[0], str) or len(head[0]) > 500:
         raise malformed("a tensor without name, kind, type and shape", "tensors")
     name, kind, dtype, shape = head[:4]
-    if not isinstance(kind, str) or _LENGTHS.get(kind) != len(head) or dtype not in _DTYPES:
+    if not (isinstance(kind, str) and isinstance(dtype, str) and _LENGTHS.get(kind) == len(head) and dtype in _DTYPES):
         raise malformed("a kind or type that isn't known", name)
     if not _is_shape(shape) or (kind != "plain" and (dtype != "float32" or not 1 <= len(shape) <= 4)):
         raise malformed("an impossible shape", name)
@@ -107,9 +108,9 @@ def _check_memory(heads: Sequence[list[Any]], size: int) -> None:
         elements += math.prod(max(length, 1) for length in shape)
         if kind == "codebook":
             elements += rest[0] * rest[1]
-        if elements > max(MOST_ELEMENTS, ELEMENTS_A_BYTE * size):
+        if elements > min(max(ELEMENTS_OF_ANY_FILE, ELEMENTS_A_BYTE * size), MOST_ELEMENTS):
             raise IntakeError(
-                f"more than {elements:,} elements for a file of {size:,} bytes: no honest network is so regular",
+                f"at least {elements:,} elements in a file of {size:,} bytes: no honest network is so regular",
                 name,
                 "model-unsafe",
             )

@@ -18,7 +18,7 @@ _LONGEST = 6  # bytes of a varint: 42 bits
 
 
 def malformed(message: str, where: str = "") -> IntakeError:
-    return IntakeError(f"a damaged .nwk file: {message}", where, "container-malformed")
+    return IntakeError(f"a damaged .nwk file: {message}", where)
 
 
 def join(description: bytes, data: bytes) -> bytes:
@@ -31,10 +31,12 @@ def join(description: bytes, data: bytes) -> bytes:
 
 def split(file: bytes) -> tuple[bytes, bytes]:
     """The description and the data. IntakeError: another format or version, cut short, altered or too long."""
-    if file[: len(MAGIC)] != MAGIC:
+    if file[: len(MAGIC)] != MAGIC or len(file) == len(MAGIC):
         raise malformed("it doesn't begin as one")
     if file[len(MAGIC) : len(MAGIC) + 1] != bytes([VERSION]):
-        raise IntakeError(f"this .nwk file is not of version {VERSION}, the one known here", "version", "unsupported")
+        raise IntakeError(
+            f"this .nwk file is not of version {VERSION}, the one known here", "version", "model-unsupported"
+        )
     reader = Bytes(file, len(MAGIC) + 1)
     found = []
     for name in ("description", "data"):

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from compression.container.sections import join, split
+from compression.container.text import pack, unpack
+from compression.errors import Refusal
 from tests.hostile.case import Kind
 from tests.hostile.valid import (
     MODEL,
@@ -25,6 +28,7 @@ from tests.hostile.valid import (
     archive_of,
     images,
     npz,
+    nwk,
     pt2,
     safetensors,
     with_header,
@@ -246,9 +250,21 @@ def arrays() -> bytes:
     return with_header(json.dumps(header).encode(), data)
 
 
+def _nwk_changed(data: bytes, random: Random) -> bytes:
+    """The description or the data changed, with checksums that fit."""
+    try:
+        description, body = split(data)
+        if random.random() < 0.6:
+            return join(pack(json.dumps(_json_changed(json.loads(unpack(description)), random))), body)
+        return join(description, _bytes_changed(body, random))
+    except (Refusal, ValueError):
+        return data  # it is past changing
+
+
 FORMATS: Mapping[str, Format] = {
     "pt2": Format("model.pt2", "model", pt2, _pt2_changed),
     "safetensors model": Format("model.safetensors", "model", safetensors, _safetensors_changed),
+    "nwk": Format("model.nwk", "model", nwk, _nwk_changed),
     "onnx": Format("model.onnx", "model", onnx_model, _onnx_changed),
     "npz": Format("data.npz", "data", npz, _zip_changed),
     "safetensors data": Format("data.safetensors", "data", arrays, _data_changed),

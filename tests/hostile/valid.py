@@ -8,7 +8,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compression.container.network import encode
+from compression.encodings import Codebook, Encoding, Grid, Mask
 from compression.intake.lift import lift
 from compression.intake.pt2 import read_pt2
 from compression.intake.weights import save_network
@@ -87,6 +89,25 @@ def safetensors() -> bytes:
         source.write_bytes(pt2())
         save_network(lift(read_pt2(source)), target)
         return target.read_bytes()
+
+
+@cache
+def nwk() -> bytes:
+    """The same network, coded; a mask, a codebook and a grid among its parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "net.pt2"
+        source.write_bytes(pt2())
+        network = lift(read_pt2(source))
+    kinds: list[Callable[[torch.Tensor], Encoding]] = [
+        lambda value: Grid(value.abs().max() / 7, -7, 7),
+        lambda value: Mask(value > 0),
+        lambda value: Codebook((value > 0).long()),
+    ]
+    weights = [(name, value.detach()) for name, value in network.module.named_parameters() if value.dim() > 1]
+    encodings = {name: kinds[index % 3](value) for index, (name, value) in enumerate(weights)}
+    coded = network.replaced(encodings=encodings)
+    coded.project()
+    return encode(coded, "range").file
 
 
 def with_header(header: bytes, data: bytes = b"") -> bytes:
