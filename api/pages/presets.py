@@ -54,4 +54,16 @@ PRESETS = [
         [_prune(macs_ratio=0.33, rounds=5), {"method": "finetune", "training": {"epochs": 5}}],
         [_unaided(macs_ratio=0.5)],
     ),
+    Preset(
+        "deep-compression",
+        "Deep Compression",
+        "Nine tenths of the weights go, the others share a few values, and all is entropy-coded: a small file to store "
+        "and send, decoded to a network as fast as before.",
+        [
+            {"method": "prune.weights", "sparsity": 0.9, "rounds": 3},
+            {"method": "quantize.codebook"},
+            {"method": "encode"},
+        ],
+        [{"method": "quantize.codebook", "finetune": None}, {"method": "encode"}],
+    ),
 ]
