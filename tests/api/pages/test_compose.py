@@ -437,6 +437,16 @@ def test_every_method_has_its_fields_and_says_what_it_lacks(api: Running, ready:
     assert send(api, fields, "check").status_code == 200
 
 
+def test_a_step_that_can_not_follow_is_named_and_can_be_moved(api: Running, ready: dict[str, str]) -> None:
+    answer = send(api, form(api, new(**ready)), "add:/steps#encode")
+    answer = send(api, posted(answer.text), "add:/steps#finetune")
+    refused = send(api, posted(answer.text), "submit")
+    assert refused.status_code == 422
+    assert "finetune takes a network that is encoded or float, but here it is coded" in refused.text
+    moved = send(api, posted(refused.text), "up:/steps/1")
+    assert send(api, posted(moved.text), "submit").status_code == 303
+
+
 def test_methods_say_which_network_they_take() -> None:
     assert state_after(["finetune", "prune.structured"]) == "float"
     for method in candidates("coded", None):
