@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.coding import huffman, ranged
+from compression.coding import adaptive, huffman, ranged
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ CODERS: Mapping[str, Coder] = MappingProxyType(
             Coder("huffman", huffman.encode, huffman.decode),
             Coder("huffman-sparse", huffman.encode_sparse, huffman.decode_sparse),
             Coder("range", ranged.encode, ranged.decode),
+            Coder("adaptive", adaptive.encode, adaptive.decode),
         )
     }
 )

@@ -18,7 +18,7 @@ each_coder = pytest.mark.parametrize("name", CODERS)
 
 
 @each_coder
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(symbols=TENSORS)
 @example(symbols=np.array(-(1 << 31), np.int32))
 @example(symbols=np.array([[-(1 << 31), (1 << 31) - 1]], np.int32))
@@ -38,7 +38,7 @@ def test_what_goes_in_comes_out(name: str, symbols: NDArray[np.int32]) -> None:
     [
         ternary((120, 200), 0.1),
         laplacian((40, 20, 5, 5), 0.6),
-        laplacian((100, 90), 900.0),
+        laplacian((50, 40), 900.0),
         np.random.default_rng(1).integers(-(1 << 31), 1 << 31, 9000, dtype=np.int64).astype(np.int32),
         np.arange(6000, dtype=np.int32)[::-1],
         ternary((64, 96), 0.1).T,
@@ -51,7 +51,7 @@ def test_larger_tensors_come_back(name: str, symbols: NDArray[np.int32]) -> None
 
 
 @each_coder
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_changed_payload_is_refused_or_decodes_to_the_shape(name: str, data: st.DataObject) -> None:
     symbols = data.draw(
@@ -69,7 +69,7 @@ def test_a_changed_payload_is_refused_or_decodes_to_the_shape(name: str, data: s
 
 
 @each_coder
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(payload=st.binary(max_size=60), shape=st.sampled_from([(), (0,), (1,), (7,), (5, 4), (3, 2, 3, 3)]))
 def test_any_bytes_are_refused_or_decode_to_the_shape(name: str, payload: bytes, shape: tuple[int, ...]) -> None:
     try:
@@ -80,7 +80,7 @@ def test_any_bytes_are_refused_or_decode_to_the_shape(name: str, payload: bytes,
 
 
 @each_coder
-@pytest.mark.parametrize("symbols", [ternary((20, 30), 0.2), laplacian((6, 4, 3, 3), 2.0), laplacian((300,), 5000.0)])
+@pytest.mark.parametrize("symbols", [ternary((20, 30), 0.2), laplacian((6, 4, 3, 3), 2.0), laplacian((60,), 5000.0)])
 def test_a_payload_cut_off_or_followed_by_more_is_refused(name: str, symbols: NDArray[np.int32]) -> None:
     payload = CODERS[name].encode(symbols)
     for stop in range(len(payload)):
@@ -130,6 +130,7 @@ GOLDEN = {
     "huffman": ("110e42a07620", "619:7cd30dbd894ad565", "1426:4b17debf95549384"),
     "huffman-sparse": ("20202670203552d0e0", "236:946b550c6dde8930", "1176:8bb117f6d69b0f4f"),
     "range": ("111e9603804703", "379:01086b7f5066fe2d", "1410:70012850c57c9d9b"),
+    "adaptive": ("0139fbed", "103:4d273a6f9a74cd9b", "2058:4cc96bf350bf1296"),
 }
 
 
