@@ -34,6 +34,19 @@ class Encoding(Protocol):
     def read(cls, tensors: Mapping[str, Tensor], shape: torch.Size) -> Encoding: ...
 
 
+class Learned(Protocol):
+    """An encoding that is itself learned while a run lasts. `penalty(free)` is added to the loss of each step;
+    `settled(free)`, of free values on any device, is the encoding that the trained network has."""
+
+    def free(self, parameter: Tensor) -> Tensor: ...
+
+    def value(self, free: Tensor) -> Tensor: ...
+
+    def penalty(self, free: Tensor) -> Tensor: ...
+
+    def settled(self, free: Tensor) -> Encoding: ...
+
+
 @dataclass(frozen=True)
 class Mask:
     """Entries where `keep` (bool, the parameter's shape) is false are zero."""

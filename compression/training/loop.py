@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -18,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from compression.context import Context
 from compression.data import Dataset
-from compression.encodings import Encoding
+from compression.encodings import Encoding, Learned
 from compression.errors import MethodError, SpecError
 from compression.network import Network
 from compression.training.evaluate import metrics_of, outputs_of, top1
@@ -28,6 +29,8 @@ from compression.training.spec import Training
 WARM_UP = 0.05
 MakeObjective = Callable[[fx.GraphModule, Training, Context], Objective]
 """Given the module that is trained, on the run's device."""
+Keep = Literal["best", "last"]
+"""Which weights: the best on validation, or the last ones (where something else than the outputs gets better too)."""
 
 
 @dataclass
@@ -50,11 +53,14 @@ def train(
     field: str = "/training",
     span: tuple[float, float] = (0.0, 1.0),
     objective: MakeObjective = FromOriginal,
+    keep: Keep = "best",
+    learned: Mapping[str, Learned] = MappingProxyType({}),
 ) -> tuple[Network, dict[str, Any]]:
     """A trained copy of `network`, and facts: the history by epoch and the epoch kept (0 = the weights it came with).
 
     `stage` names its checkpoints, unique within the step; `field` is where `spec` stands in the step's own;
-    `span` is the part of the step's progress that this is; `objective` makes what is minimised.
+    `span` is the part of the step's progress that this is; `objective` makes what is minimised. `learned`: by name,
+    parameters that come to have another encoding, which is trained along.
 
     A run that ruins the network is repeated from its start with a tenth of the learning rate, `spec.second_chances`
     times at most; `given_up` in the facts are the rates that were too high, with their histories. What training can
@@ -67,7 +73,7 @@ def train(
         slower = spec.model_copy(update={"learning_rate": spec.learning_rate / 10**number})
         try:
             trained = context.checkpoints.stage(
-                name, lambda: _Run(network, slower, context, name, span, objective).run()
+                name, lambda: _Run(network, slower, context, name, span, objective, keep, learned).run()
             )
         except SpecError as error:
             raise SpecError(error.message, f"{field}{error.where}") from error
@@ -77,7 +83,7 @@ def train(
     trained, facts = attempt(0)
     given_up: list[dict[str, Any]] = []
     samples = len(context.require_data(stage).validation)
-    while len(given_up) < spec.second_chances and ruined(facts["history"], samples):
+    while keep == "best" and len(given_up) < spec.second_chances and ruined(facts["history"], samples):
         given_up.append({"learning_rate": spec.learning_rate / 10 ** len(given_up), "history": facts["history"]})
         context.progress(
             span[0], f"{stage}: a learning rate of {given_up[-1]['learning_rate']:g} ruins it; a tenth now"
@@ -125,9 +131,11 @@ class _Run:
         stage: str,
         span: tuple[float, float],
         objective: MakeObjective,
+        keep: Keep,
+        learned: Mapping[str, Learned],
     ) -> None:
         self.data: Dataset = context.require_data(stage)
-        self.spec, self.context, self.stage, self.span = spec, context, stage, span
+        self.spec, self.context, self.stage, self.span, self.keep = spec, context, stage, span, keep
         self.student = network.copy()
         self.module = self.student.module.to(context.device)
         if any(parameter.dim() == 4 for parameter in self.module.parameters()):
@@ -135,7 +143,10 @@ class _Run:
         self.train_split = self.data.train.to(context.device)
         self.objective = objective(self.module, spec, context)
         self.objective.extra.to(context.device)
-        self.restricted = _restricted(self.student)
+        self.learned = learned
+        self.restricted = _restricted(self.module, {**network.encodings, **learned})
+        for part in self.restricted.values():
+            part.push()
         self.optimizer = _optimizer(self._trained(), spec)
         # A last batch of one sample has no variance for batch norm to divide by.
         samples = len(self.train_split)
@@ -146,6 +157,7 @@ class _Run:
         self.steps_per_epoch = max(1, math.ceil((samples - (samples % spec.batch_size == 1)) / spec.batch_size))
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
+        self.best_free: dict[str, Tensor] = {}
 
     def run(self) -> tuple[Network, dict[str, Any]]:
         total = max(1, round(self.spec.epochs * self.steps_per_epoch))
@@ -173,11 +185,16 @@ class _Run:
         self.module.load_state_dict(self.best)
         self.module.to("cpu").eval()
         progress = self.progress
-        return self.student, {
+        return self._settled(), {
             "history": progress.history,
             "best_epoch": progress.best_epoch,
             "loss": self.objective.kind,
         }
+
+    def _settled(self) -> Network:
+        """The student, with what its encodings have become."""
+        settled = {name: encoding.settled(self.best_free[name]) for name, encoding in self.learned.items()}
+        return self.student.replaced(encodings={**self.student.encodings, **settled})
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(_seed(self.context.seed, self.stage, epoch))
@@ -191,6 +208,8 @@ class _Run:
         batch = self.train_split.take(chosen)
         self.module.train()
         loss = self.objective.loss(chosen, batch)
+        for name, encoding in self.learned.items():
+            loss = loss + encoding.penalty(self.restricted[name].free)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MethodError(f"training diverged at step {step}: the loss is {value}; lower the learning rate", "loss")
@@ -219,8 +238,9 @@ class _Run:
         progress = self.progress
         progress.history.append({"epoch": epoch, **metrics})
         progress.top = max(progress.top, top1(metrics) or 0.0)
-        if not progress.best or better(metrics, progress.best, progress.top, len(split)):
+        if self.keep == "last" or not progress.best or better(metrics, progress.best, progress.top, len(split)):
             progress.best, progress.best_epoch = metrics, epoch
+            self.best_free = {name: self.restricted[name].free.detach().clone() for name in self.learned}
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         shown = {name: value for name, value in metrics.items() if name != "score"}
         self.context.reporter.emit(
@@ -246,6 +266,7 @@ class _Run:
         tensors |= {f"extra.{name}": value for name, value in self.objective.extra.state_dict().items()}
         tensors |= {f"free.{name}": part.free for name, part in self.restricted.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {f"best_free.{name}": value for name, value in self.best_free.items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         self.context.checkpoints.replace_file(
@@ -256,7 +277,8 @@ class _Run:
         path = self.context.checkpoints.file(f"{self.stage}-running")
         if path is None:
             return False
-        parts: dict[str, dict[str, Tensor]] = {"module": {}, "extra": {}, "free": {}, "best": {}, "optimizer": {}}
+        kinds = ("module", "extra", "free", "best", "best_free", "optimizer")
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
         with safe_open(path, framework="pt", device=str(self.context.device)) as file:
             for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
                 part, name = key.split(".", 1)
@@ -266,7 +288,7 @@ class _Run:
         self.objective.extra.load_state_dict(parts["extra"])
         for name, free in parts["free"].items():
             self.restricted[name].free.data.copy_(free)
-        self.best = parts["best"]
+        self.best, self.best_free = parts["best"], parts["best_free"]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             index, entry = name.split(".", 1)
@@ -303,12 +325,12 @@ class _Restricted:
     """A parameter that an encoding restricts, and the free values behind it."""
 
     parameter: nn.Parameter
-    encoding: Encoding
+    encoding: Encoding | Learned
     free: nn.Parameter
 
     def pull(self) -> None:
-        """Takes the gradient from the parameter to its free values, in the place of one that they had."""
-        gradient, self.parameter.grad, self.free.grad = self.parameter.grad, None, None
+        """Takes the gradient from the parameter to its free values, and adds it to that of their penalty."""
+        gradient, self.parameter.grad = self.parameter.grad, None
         if gradient is not None:
             self.encoding.value(self.free).backward(gradient)  # type: ignore[no-untyped-call]
 
@@ -317,11 +339,11 @@ class _Restricted:
             self.parameter.copy_(self.encoding.value(self.free))
 
 
-def _restricted(network: Network) -> dict[str, _Restricted]:
-    parameters = dict(network.module.named_parameters())
+def _restricted(module: nn.Module, encodings: Mapping[str, Encoding | Learned]) -> dict[str, _Restricted]:
+    parameters = dict(module.named_parameters())
     return {
         name: _Restricted(parameters[name], encoding, nn.Parameter(encoding.free(parameters[name].detach())))
-        for name, encoding in network.encodings.items()
+        for name, encoding in encodings.items()
     }
 
 

@@ -36,6 +36,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "distill": {"training": {"epochs": 0.5}},
     "prune.weights": {"sparsity": 0.8, "rounds": 2, "finetune": {"epochs": 0.5}},
     "quantize.codebook": {"finetune": {"epochs": 0.5}},
+    "quantize.entropy": {
+        "rate_weight": 1,
+        "rounds": 1,
+        "training": {"epochs": 0.5, "optimizer": "adamw", "learning_rate": 0.001},
+    },
 }
 
 

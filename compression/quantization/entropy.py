@@ -1,0 +1,237 @@
+"""Training for bytes, in rounds: each starts with the levels of the one before, at another weight of the rate.
+
+The target chooses the weights: a number of bytes is approached from above, each round's weight by how far the file is
+off; a loss of accuracy by doubling the weight as long as validation allows it, then by halving the gap, from the last
+network that was allowed. A file's bytes are counted by writing it. The test split isn't read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compression.container.network import encode
+from compression.encodings import Grid
+from compression.errors import SpecError
+from compression.measure.cost import cost_of
+from compression.network import Network
+from compression.pruning.weights import weight_names
+from compression.quantization.importance import fisher
+from compression.quantization.learned_grid import LearnedGrid
+from compression.quantization.rdoq import chosen_levels
+from compression.quantization.step import step_for
+from compression.registry import StepResult
+from compression.training.loop import train
+
+if TYPE_CHECKING:
+    from compression.context import Context
+    from compression.methods.quantize.entropy import QuantizeEntropy
+
+FIRST_WEIGHT = 1.0
+"""Of the rate in the first round, where a loss of accuracy is the target; a rate is bits per parameter, a loss nats."""
+RATIO_OF_FIRST_WEIGHT = 40.0
+"""A ratio of this wants a weight of about 1: so the two LeNets have it on MNIST and Fashion-MNIST."""
+FASTEST = 4.0
+"""How many times larger or smaller the weight may get from one round to the next."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round came to: `metrics` are its last on validation."""
+
+    rate_weight: float
+    network: Network
+    file_bytes: int
+    metrics: Mapping[str, float]
+
+    def described(self, number: int) -> dict[str, Any]:
+        shown = {f"validation_{name}": value for name, value in self.metrics.items() if name not in {"epoch", "score"}}
+        return {"round": number, "rate_weight": self.rate_weight, "file_bytes": self.file_bytes, **shown}
+
+
+def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> StepResult:
+    """The network with grids, and facts. SpecError at the field at fault."""
+    data = context.require_data("quantize.entropy")
+    if spec.accuracy_drop is not None and data.task != "classification":
+        raise SpecError("an accuracy needs labels of classes", "/accuracy_drop")
+    names = level_names(network, spec)
+    facts: dict[str, Any] = {"judged_on": "the validation split"}
+    if spec.training is None:
+        result = on_grid(network, names, spec)
+    else:
+        rounds, result = _trained(network, names, spec, context)
+        facts["rounds"] = [entry.described(number) for number, entry in enumerate(rounds, 1)]
+    facts["file_bytes"] = file_bytes(result)
+    if spec.rdoq is not None:
+        weights = network if spec.training is None else result
+        result = _rate_distortion(weights, result, names, spec, context)
+        facts["file_bytes_after_rdoq"] = file_bytes(result)
+    limit = _limit(spec, context)
+    if limit is not None:
+        facts["target_bytes"], facts["target_met"] = limit, file_bytes(result) <= limit
+    facts["parameters"] = {name: _described(result, name) for name in names}
+    record = {"step": "quantize.entropy", "levels": spec.levels}
+    return StepResult(result.replaced(provenance=(*result.provenance, record)), facts)
+
+
+def level_names(network: Network, spec: QuantizeEntropy) -> list[str]:
+    """Weights and biases of the selected layers that have weights; norms stay as they are."""
+    layers = spec.layers.select({name: type(module).__name__ for name, module in network.layers().items()})
+    weights = set(weight_names(network, layers))
+    owners = {name.rpartition(".")[0] for name in weights}
+    names = [
+        name
+        for name, value in network.module.named_parameters()
+        if name in weights or (value.dim() == 1 and name.rpartition(".")[0] in owners)
+    ]
+    if not names:
+        raise SpecError("none of the selected layers has weights of its own", "/layers")
+    return names
+
+
+def file_bytes(network: Network) -> int:
+    """Of its `.nwk` file without the record of the steps."""
+    return len(encode(network.replaced(provenance=())).file)
+
+
+def on_grid(network: Network, names: list[str], spec: QuantizeEntropy) -> Network:
+    """A copy with each of these parameters rounded to a grid of its own."""
+    rounded = network.copy()
+    grids = {
+        name: Grid(
+            step_for(rounded.module.get_parameter(name), spec.levels, per_channel=spec.per_channel),
+            -spec.levels,
+            spec.levels,
+        )
+        for name in names
+    }
+    rounded = rounded.replaced(encodings={**network.encodings, **grids})
+    rounded.project()
+    return rounded
+
+
+def _trained(
+    network: Network, names: list[str], spec: QuantizeEntropy, context: Context
+) -> tuple[list[Round], Network]:
+    """All rounds, and the network of the one that is chosen."""
+    rounds: list[Round] = []
+    start, weight = network, _first_weight(spec, context)
+    allowed = _allowed_accuracy(network, spec, context)
+    for number in range(1, spec.rounds + 1):
+        rounds.append(_round(start, names, weight, number, spec, context))
+        start, weight = next_start(network, rounds, spec, allowed, _limit(spec, context))
+    return rounds, chosen(rounds, spec, allowed, _limit(spec, context)).network
+
+
+def _round(
+    start: Network, names: list[str], weight: float, number: int, spec: QuantizeEntropy, context: Context
+) -> Round:
+    assert spec.training is not None  # noqa: S101 - the caller's condition
+    total = sum(value.numel() for value in start.module.parameters())
+    learned = {}
+    for name in names:
+        value, encoding = start.module.get_parameter(name), start.encodings.get(name)
+        step = (
+            encoding.step if isinstance(encoding, Grid) else step_for(value, spec.levels, per_channel=spec.per_channel)
+        )
+        learned[name] = LearnedGrid(step, spec.levels, value.shape, weight / total)
+    span = ((number - 1) / spec.rounds, number / spec.rounds)
+    stage = f"round-{number}"
+    trained, facts = train(
+        start, spec.training, context, stage=stage, field="/training", span=span, keep="last", learned=learned
+    )
+    done = Round(weight, trained, file_bytes(trained), facts["history"][-1])
+    context.progress(span[1], f"round {number} of {spec.rounds}: {done.file_bytes} bytes", file_bytes=done.file_bytes)
+    return done
+
+
+def _first_weight(spec: QuantizeEntropy, context: Context) -> float:
+    if spec.rate_weight is not None:
+        return spec.rate_weight / spec.rounds
+    limit = _limit(spec, context)
+    if limit is None:
+        return FIRST_WEIGHT
+    return cost_of(context.original).bytes / max(1, limit) / RATIO_OF_FIRST_WEIGHT
+
+
+def next_start(
+    network: Network, rounds: list[Round], spec: QuantizeEntropy, allowed: float, limit: int | None
+) -> tuple[Network, float]:
+    """Where the next round starts, and its weight of the rate."""
+    last = rounds[-1]
+    if spec.rate_weight is not None:
+        return last.network, spec.rate_weight * (len(rounds) + 1) / spec.rounds
+    if limit is not None:
+        return last.network, last.rate_weight * min(FASTEST, max(1 / FASTEST, last.file_bytes / limit))
+    good = [entry for entry in rounds if entry.metrics["accuracy"] >= allowed]
+    bad = [entry.rate_weight for entry in rounds if entry.metrics["accuracy"] < allowed]
+    if not bad:
+        return last.network, last.rate_weight * 2
+    low = max((entry.rate_weight for entry in good if entry.rate_weight < min(bad)), default=min(bad) / FASTEST)
+    start = min(good, key=lambda entry: entry.file_bytes).network if good else network
+    return start, math.sqrt(low * min(bad))
+
+
+def chosen(rounds: list[Round], spec: QuantizeEntropy, allowed: float, limit: int | None) -> Round:
+    """The best on validation of those that are small enough, or the smallest of those that lose no more than allowed;
+    where none does, the nearest to it."""
+    if spec.rate_weight is not None:
+        return rounds[-1]
+    if limit is not None:
+        small = [entry for entry in rounds if entry.file_bytes <= limit]
+        if small:
+            return max(small, key=lambda entry: (entry.metrics["score"], -entry.file_bytes))
+        return min(rounds, key=lambda entry: entry.file_bytes)
+    good = [entry for entry in rounds if entry.metrics["accuracy"] >= allowed]
+    if good:
+        return min(good, key=lambda entry: entry.file_bytes)
+    return max(rounds, key=lambda entry: entry.metrics["accuracy"])
+
+
+def _limit(spec: QuantizeEntropy, context: Context) -> int | None:
+    if spec.ratio is not None:
+        return math.floor(cost_of(context.original).bytes / spec.ratio)
+    return spec.bytes
+
+
+def _allowed_accuracy(network: Network, spec: QuantizeEntropy, context: Context) -> float:
+    """On validation; minus infinity where that is no target."""
+    from compression.pipeline import figures
+
+    if spec.accuracy_drop is None:
+        return -math.inf
+    before = figures(network, context.data, context)["validation_accuracy"]
+    return before - spec.accuracy_drop / 100 - 1e-9
+
+
+def _rate_distortion(
+    weights: Network, rounded: Network, names: list[str], spec: QuantizeEntropy, context: Context
+) -> Network:
+    """`rounded`, its levels chosen anew for the values of `weights`."""
+    assert spec.rdoq is not None  # noqa: S101 - the caller's condition
+    importance = fisher(weights, names, spec.rdoq.samples, context)
+    result = rounded.copy()
+    for name in names:
+        grid, value = rounded.encodings[name], weights.module.get_parameter(name).detach()
+        assert isinstance(grid, Grid)  # noqa: S101 - on_grid and training leave nothing else
+        levels = chosen_levels(value, grid, importance[name], spec.rdoq.bit_price)
+        with torch.no_grad():
+            step = grid.step.reshape(-1, *[1] * (value.dim() - 1)) if grid.step.dim() else grid.step
+            result.module.get_parameter(name).copy_(levels * step)
+    return result
+
+
+def _described(network: Network, name: str) -> dict[str, Any]:
+    value, grid = network.module.get_parameter(name).detach(), network.encodings[name]
+    assert isinstance(grid, Grid)  # noqa: S101 - on_grid and training leave nothing else
+    levels = grid.levels(value)
+    rows = int((value.flatten(1) != 0).any(1).sum()) if value.dim() > 1 else int((value != 0).sum())
+    return {
+        "zeros_percent": round(100 * float((value == 0).double().mean()), 3),
+        "largest_level": int(levels.abs().max()) if levels.numel() else 0,
+        "outputs_left": rows,
+    }

@@ -1,0 +1,78 @@
+"""How many bits an adaptive coder will need for the levels of a tensor, as a function that training can go down.
+
+A level is coded as adaptive binary coders do: is it zero, its sign, and its magnitude in unary. Whether it is zero is
+taken to depend on its row and its column, by how many others there aren't: the odds multiply as if both spoke
+independently. So a weight is dear where few others are, whole rows and columns vanish, and the coder's contexts, which
+see the same neighbours, make it true. The probabilities are those of the levels as they stand, and no gradient goes
+through them: what has a gradient is the magnitude, along the straight lines between the costs of whole levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation uses
+from torch import Tensor
+
+PRIOR = 1.0
+"""How many entries the tensor's own density counts for in a row's and in a column's."""
+LN2 = 0.6931471805599453
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Bits. `zero`, `one`: of a level 0 and ±1 (sign included), for each place (the levels' shape). `further`: of each
+    magnitude more, from 1 to 2 on."""
+
+    zero: Tensor
+    one: Tensor
+    further: Tensor
+
+    def each(self, levels: Tensor) -> Tensor:
+        """What each of these whole levels costs at its place."""
+        sums = torch.cat([self.further.new_zeros(2), self.further.cumsum(0)])
+        return torch.where(levels == 0, self.zero, self.one + sums[levels.abs().long()])
+
+    def bits(self, scaled: Tensor) -> Tensor:
+        """Of entries `scaled` (in units of the step, their magnitude at most as many as there are prices): what whole
+        levels cost, with straight lines between. One number, differentiable in `scaled`."""
+        magnitude = scaled.abs()
+        below = magnitude.detach().floor().clamp(max=len(self.further)).long()
+        first = F.relu(self.one - self.zero)
+        slopes = F.relu(self.further)
+        # A price that falls as a level grows would push it up: it is flat there.
+        before = torch.cat([slopes.new_zeros(2), slopes.cumsum(0)])[below]
+        slope = torch.cat([slopes.new_zeros(1), slopes, slopes.new_zeros(1)])[below]
+        above = first + before + slope * (magnitude - below)
+        return (self.zero + torch.where(below == 0, first * magnitude, above)).sum()
+
+
+def prices(levels: Tensor, high: int) -> Prices:
+    """The prices for a tensor like `levels` (whole numbers up to ±`high`, two axes or more: rows, columns, the rest;
+    of one axis all entries are alike)."""
+    with torch.no_grad():
+        magnitudes = levels.abs()
+        odds = _log_odds(magnitudes > 0)
+        counts = torch.bincount(magnitudes.flatten().long(), minlength=high + 1).flip(0).cumsum(0).flip(0).float()
+        # Of those that reach 1, 2, …: the share that goes further; the last can't.
+        further = (counts[2:] + 0.5) / (counts[1:-1] + 1) if high > 1 else counts.new_zeros(0)
+        stop = torch.cat([-torch.log2(1 - further), further.new_zeros(1)])
+        go = -torch.log2(further)
+        return Prices(F.softplus(odds) / LN2, F.softplus(-odds) / LN2 + 1 + stop[0], go + stop[1:] - stop[:-1])
+
+
+def _log_odds(nonzero: Tensor) -> Tensor:
+    """ln of the odds that an entry isn't zero, for each place."""
+    total = (nonzero.sum() + 0.5) / (nonzero.numel() + 1)
+    if nonzero.dim() < 2:
+        return torch.logit(total).expand(nonzero.shape)
+    rows = _density(nonzero, total, [index for index in range(nonzero.dim()) if index != 0])
+    columns = _density(nonzero, total, [index for index in range(nonzero.dim()) if index != 1])
+    return (torch.logit(rows) + torch.logit(columns) - torch.logit(total)).expand(nonzero.shape)
+
+
+def _density(nonzero: Tensor, total: Tensor, axes: list[int]) -> Tensor:
+    count = nonzero.sum(axes, keepdim=True)
+    size = nonzero.numel() // max(1, count.numel())
+    return (count + PRIOR * total) / (size + PRIOR)

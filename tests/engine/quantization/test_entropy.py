@@ -1,0 +1,194 @@
+"""`quantize.entropy`: it gets smaller, meets its targets, resumes to the same bytes, and files keep what it made."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from compression.container.network import encode, read_nwk
+from compression.encodings import Grid
+from compression.errors import SpecError
+from compression.methods.quantize.entropy import QuantizeEntropy, apply, check
+from compression.network import Network
+from compression.quantization.entropy import Round, chosen, file_bytes, next_start
+from compression.quantization.importance import fisher
+from compression.quantization.learned_grid import LearnedGrid
+from compression.training.loop import train
+from compression.training.spec import Training
+from tests.engine.nets import Chain, network_of
+from tests.engine.test_cli import artifacts, events_of, job, run_command
+from tests.engine.training.test_loop import Killed, KillingReporter, context_for, state
+
+__all__ = ["job"]  # a fixture
+TRAINING = {"epochs": 2, "optimizer": "adamw", "learning_rate": 0.003}
+
+
+def chain() -> Network:
+    return network_of(Chain(), 1, 8, 8)
+
+
+def entropy(**fields: Any) -> QuantizeEntropy:
+    return QuantizeEntropy.model_validate({"training": TRAINING, "rounds": 2, **fields})
+
+
+def test_a_larger_weight_of_the_rate_makes_a_smaller_file_that_comes_back(tmp_path: Path) -> None:
+    network, sizes = chain(), []
+    for weight in (0.01, 10.0):
+        spec = entropy(rate_weight=weight, rounds=1, training={**TRAINING, "epochs": 4, "learning_rate": 0.01})
+        result = apply(network, spec, context_for(tmp_path / str(weight), network))
+        sizes.append(result.facts["file_bytes"])
+        assert sizes[-1] == result.facts["rounds"][-1]["file_bytes"]
+        for name, encoding in result.network.encodings.items():
+            value = result.network.module.get_parameter(name).detach()
+            assert isinstance(encoding, Grid)
+            levels = (value / encoding.step).round()
+            assert torch.equal(levels * encoding.step, value)
+            assert float(levels.abs().max()) <= 7
+        assert {name for name in result.network.encodings if name.startswith("norm")} == set()
+        path = tmp_path / f"{weight}.nwk"
+        path.write_bytes(encode(result.network).file)
+        assert all(torch.equal(value, state(read_nwk(path))[name]) for name, value in state(result.network).items())
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_steps_are_learned_for_each_channel(tmp_path: Path) -> None:
+    network = chain()
+    spec = entropy(rate_weight=0.1, per_channel=True, layers={"include": ["conv2"]}, rounds=1)
+    result = apply(network, spec, context_for(tmp_path, network))
+    assert set(result.network.encodings) == {"conv2.weight"}
+    grid = result.network.encodings["conv2.weight"]
+    assert isinstance(grid, Grid)
+    assert grid.step.shape == (12,)
+
+
+@pytest.mark.parametrize("saves", [1, 7])
+def test_a_killed_run_with_learned_steps_resumes_to_the_same_bytes(tmp_path: Path, saves: int) -> None:
+    network, spec = chain(), Training(epochs=2, optimizer="adamw", learning_rate=0.003)
+
+    def run(folder: str, reporter: KillingReporter | None = None) -> Network:
+        shape = network.module.get_parameter("conv2.weight").shape
+        learned = {"conv2.weight": LearnedGrid(torch.full((12,), 0.05), 3, shape, 1e-4)}
+        context = context_for(tmp_path / folder, network, reporter)
+        return train(network, spec, context, stage="s", keep="last", learned=learned)[0]
+
+    undisturbed = run("a")
+    with pytest.raises(Killed):
+        run("b", KillingReporter(saves))
+    run("b")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "a").rglob("network.safetensors")}
+    assert files
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "b").rglob("network.safetensors")}
+    grid = undisturbed.encodings["conv2.weight"]
+    assert isinstance(grid, Grid)
+    assert not torch.equal(grid.step, torch.full((12,), 0.05))
+
+
+def test_killed_on_the_command_line_it_delivers_the_same_files(job: Path) -> None:
+    step = {"method": "quantize.entropy", "ratio": 20, "rounds": 3, "rdoq": {"samples": 16}, "training": {**TRAINING}}
+    (job / "spec.json").write_text(json.dumps({"steps": [step, {"method": "encode"}], "exports": ["onnx"]}))
+    subprocess.run(run_command(job, "a"), capture_output=True, text=True, check=True)
+    with subprocess.Popen(run_command(job, "b"), stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if json.loads(line)["event"] == "checkpoint":
+                killed.send_signal(signal.SIGKILL)
+                break
+    assert not artifacts(job / "b")
+    resumed = subprocess.run(run_command(job, "b"), capture_output=True, text=True, check=True)
+    assert events_of(resumed.stdout)[-1]["event"] == "done"
+    assert artifacts(job / "b") == artifacts(job / "a")
+    assert set(artifacts(job / "a")) == {"model.onnx", "model.nwk"}
+
+
+def made(network: Network, weight: float, size: int, accuracy: float) -> Round:
+    return Round(weight, network, size, {"accuracy": accuracy, "score": accuracy, "loss": 1 - accuracy, "epoch": 1})
+
+
+def test_a_target_of_bytes_moves_the_weight_by_how_far_the_file_is_off() -> None:
+    given, spec = chain(), entropy(bytes=1000)
+    networks = [chain() for _ in range(3)]
+    rounds = [made(networks[0], 1.0, 2000, 0.9)]
+    assert next_start(given, rounds, spec, 0.0, 1000) == (networks[0], 2.0)
+    rounds.append(made(networks[1], 2.0, 900, 0.8))
+    assert next_start(given, rounds, spec, 0.0, 1000) == (networks[1], pytest.approx(1.8))
+    rounds.append(made(networks[2], 1.8, 990, 0.85))
+    assert chosen(rounds, spec, 0.0, 1000).network is networks[2]
+    assert chosen(rounds[:1], spec, 0.0, 1000).network is networks[0]  # none is small enough: the smallest
+
+
+def test_a_target_of_accuracy_doubles_the_weight_and_then_halves_the_gap() -> None:
+    given, spec = chain(), entropy(accuracy_drop=1.0)
+    networks = [chain() for _ in range(4)]
+    rounds = [made(networks[0], 1.0, 2000, 0.95)]
+    assert next_start(given, rounds, spec, 0.9, None) == (networks[0], 2.0)
+    rounds.append(made(networks[1], 2.0, 1000, 0.85))
+    assert next_start(given, rounds, spec, 0.9, None) == (networks[0], pytest.approx(2**0.5))
+    rounds.append(made(networks[2], 2**0.5, 1500, 0.92))
+    assert next_start(given, rounds, spec, 0.9, None) == (networks[2], pytest.approx(2**0.75))
+    assert chosen(rounds, spec, 0.9, None).network is networks[2]
+    assert chosen(rounds[1:2], spec, 0.9, None).network is networks[1]
+    assert next_start(given, rounds[1:2], spec, 0.9, None) == (given, pytest.approx(1.0))
+
+
+def test_rounding_and_rdoq_without_training(tmp_path: Path) -> None:
+    network, sizes = chain(), []
+    for price in (1e-9, 1e-3, 1e-1):
+        spec = QuantizeEntropy.model_validate({"training": None, "rdoq": {"bit_price": price, "samples": 50}})
+        result = apply(network, spec, context_for(tmp_path / str(price), network))
+        sizes.append(result.facts["file_bytes_after_rdoq"])
+        assert sizes[-1] == file_bytes(result.network)
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_importance_is_the_diagonal_of_the_fisher_information(tmp_path: Path) -> None:
+    """Of one linear layer and classes: F of W_ij is the mean over samples of x_j² p_i (1 − p_i)."""
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(64, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.flatten(x, 1))
+
+    network = network_of(Linear(), 1, 8, 8)
+    context = context_for(tmp_path, network)
+    assert context.data is not None
+    found = fisher(network, ["head.weight"], 330, context)["head.weight"]
+    x = context.data.train.inputs["x"].flatten(1)
+    p = network.module(x.reshape(-1, 1, 8, 8)).softmax(1).detach()
+    wanted = (p * (1 - p)).T @ x.square() / len(x)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.2
+    unlabelled = fisher(network, ["head.weight"], 330, context_for(tmp_path / "u", network, labelled=False))
+    gauss_newton = x.square().mean(0).expand(5, -1)
+    assert float((unlabelled["head.weight"] - gauss_newton).norm() / gauss_newton.norm()) < 0.25
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"rate_weight": 1, "bytes": 1000},
+        {"training": None},
+        {"training": None, "rdoq": {}, "ratio": 10},
+        {"levels": 0, "ratio": 10},
+    ],
+)
+def test_a_spec_needs_one_target(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"give one|goes with|needs rdoq|greater than"):
+        QuantizeEntropy.model_validate(fields)
+
+
+def test_an_accuracy_needs_labels(tmp_path: Path) -> None:
+    network = chain()
+    assert check(network).applicable
+    with pytest.raises(SpecError) as fault:
+        apply(network, entropy(accuracy_drop=1.0), context_for(tmp_path, network, labelled=False))
+    assert fault.value.where == "/accuracy_drop"
