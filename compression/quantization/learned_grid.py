@@ -43,9 +43,10 @@ class LearnedGrid:
 
     def penalty(self, free: Tensor) -> Tensor:
         weights, steps = self._parts(free)
-        # No gradient to the step: the free values behind the many zeros, which cost nothing, would press it upwards
-        # until the whole tensor is zero.
-        scaled = (weights / steps.detach()).clamp(-self.high, self.high)
+        # The zeros cost nothing, however far the free values behind them are from zero: only the others press the step
+        # upwards. Through all of them together, tensors came to be zero altogether, at a loss that kept rising.
+        zero = (weights.detach() / steps.detach()).round() == 0
+        scaled = (weights / torch.where(zero, steps.detach(), steps)).clamp(-self.high, self.high)
         return self.price * prices(scaled.detach().round(), self.high).bits(scaled)
 
     def settled(self, free: Tensor) -> Encoding:
