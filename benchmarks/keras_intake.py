@@ -12,14 +12,14 @@ FOLDER = Path("out/benchmarks/keras")
 REQUIREMENTS = ("tensorflow-cpu==2.21.0", "keras==3.15.1", "tf2onnx==1.17.0")
 EXPORTS = (
     "mlp-keras-17", "mlp-saved-17", "lenet-keras-17", "bncnn-keras-17", "resblock-keras-17", "resblock-fixed-17",
-    "resblock-from-17", "resblock-from-13", "resblock-saved-18", "mobilenet-keras-17", "mobilenetv2-keras-17",
-    "mobilenetv3-keras-17", "efficientnet-keras-17", "efficientnet-saved-15", "densenet-keras-17", "convnext-keras-17",
-    "separable-keras-17", "grouped-keras-17", "squeeze-keras-17", "same_pool-keras-17", "autoencoder-keras-17",
-    "autoencoder-saved-15", "up_nearest-keras-17", "up_bilinear-keras-17", "resizing-keras-17", "groupnorm-keras-17",
-    "free_size-keras-17", "conv3d-keras-17", "normalization-keras-17", "normalization-saved-15", "several-keras-17",
-    "several-saved-15", "dot-keras-17", "tokens-keras-17", "tokens-saved-15", "encoder-keras-17", "text_conv-keras-17",
-    "temporal-keras-17", "text_lstm-keras-17", "text_bidirectional-keras-17", "unrolled_lstm-keras-17",
-    "gru-keras-17", "masked_lstm-keras-17",
+    "tokens-keras-17", "text_conv-keras-17", "autoencoder-keras-17", "up_nearest-keras-17", "up_bilinear-keras-17",
+    "same_pool-keras-17", "squeeze-keras-17", "separable-keras-17", "grouped-keras-17", "resizing-keras-17",
+    "groupnorm-keras-17", "free_size-keras-17", "several-keras-17", "dot-keras-17", "temporal-keras-17",
+    "encoder-keras-17", "conv3d-keras-17", "normalization-keras-17", "normalization-saved-15", "text_lstm-keras-17",
+    "text_bidirectional-keras-17", "unrolled_lstm-keras-17", "gru-keras-17", "masked_lstm-keras-17",
+    "resblock-from-13", "resblock-saved-18", "tokens-saved-15", "autoencoder-saved-15", "several-saved-15",
+    "mobilenetv2-keras-17", "efficientnet-keras-17", "efficientnet-saved-15", "mobilenetv3-keras-17",
+    "mobilenet-keras-17", "convnext-keras-17", "densenet-keras-17",
 )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ MEMORY = 600 << 20
 """Bytes besides those of the file itself, which is held twice."""
 _UNKNOWN = """\
 {operator} is no operator of ONNX: the exporter wrote one of its framework's own, as tf2onnx does with what it can't \
-translate. With Keras 3, set KERAS_BACKEND=torch before Python starts and export again; or write the layer otherwise. \
+translate. With Keras 3, set KERAS_BACKEND=torch before Python starts, and export again with \
+input_signature=[keras.InputSpec(shape=(1, …))]; or write the layer otherwise. \
 """
 
 

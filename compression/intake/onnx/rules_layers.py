@@ -145,7 +145,7 @@ def _transposed_pads(call: Call, kernel: Sequence[int], extra: Sequence[int]) ->
     return before, after
 
 
-def _linear(call: Call, value: Value, weight: Tensor, bias: Tensor | None, owner: int) -> Value:
+def linear(call: Call, value: Value, weight: Tensor, bias: Tensor | None, owner: int) -> Value:
     leaf = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     return call.trace.module(leaf, value, call.path(owner), filled(call, leaf, weight, bias))
 
@@ -160,7 +160,7 @@ def _gemm(call: Call) -> Value:
         weight = other.trials[0] if call.get("transB", 0) else other.trials[0].t()
         bias = None if third is None else third.trials[0].reshape(-1).expand(weight.shape[0]) * beta
         bias = third.trials[0].reshape(-1) if third is not None and beta == 1 and third.rank == 1 else bias
-        return _linear(call, value, weight if alpha == 1 else weight * alpha, bias, 1)
+        return linear(call, value, weight if alpha == 1 else weight * alpha, bias, 1)
     if call.get("transB", 0):
         other = call.trace.call(torch.transpose, other, 0, 1)
     product = call.trace.call(torch.matmul, value, other)
@@ -183,7 +183,7 @@ def _outputs(call: Call, other: Value) -> int:
 def _matmul(call: Call) -> Value:
     value, other = call.value(0), call.value(1)
     if other.constant and other.rank == 2 and other.dtype == torch.float32 and not value.known and value.rank > 1:
-        return _linear(call, value, other.trials[0].t(), None, 1)
+        return linear(call, value, other.trials[0].t(), None, 1)
     return call.trace.call(torch.matmul, value, other)
 
 

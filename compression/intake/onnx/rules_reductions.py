@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 
 from compression.intake.onnx.call import Call, Rule
+from compression.intake.onnx.reshape import reshape_to
+from compression.intake.onnx.rules_layers import linear
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.value import CannotLift, Value
 
@@ -78,10 +81,31 @@ def _einsum(call: Call) -> Value:
     terms, _, result = equation.partition("->")
     left, _, right = terms.partition(",")
     if len(values) == 2 and "," not in right and "." not in equation:
-        product = _as_matmul(call.trace, values, left, right, result)
+        product = _as_linear(call, values, left, right, result) or _as_matmul(call.trace, values, left, right, result)
         if product is not None:
             return product
     return call.trace.call(_aten.einsum.default, equation, values)
+
+
+def _as_linear(call: Call, values: Sequence[Value], left: str, right: str, result: str) -> Value | None:
+    """A stored factor that is summed over the last axes of the other one, and adds its own axes behind: a linear layer,
+    as Keras writes the projections of its attention (abc,cde->abde)."""
+    value, stored = values
+    summed = [letter for letter in left if letter in right]
+    rows, columns = [letter for letter in left if letter not in right], [c for c in right if c not in left]
+    if any(len(set(term)) != len(term) for term in (left, right, result)) or not (summed and rows and columns):
+        return None
+    outputs = [letter for letter in result if letter in columns]
+    whole = list(left) == rows + summed and list(result) == rows + outputs and len(outputs) == len(columns)
+    if not whole or not stored.constant or value.known or stored.dtype != torch.float32:
+        return None
+    lengths = dict(zip(right, stored.shape, strict=True))
+    weight = stored.trials[0].permute([right.index(letter) for letter in [*summed, *outputs]])
+    weight = weight.reshape(math.prod(lengths[letter] for letter in summed), -1)
+    lead = [shape[: len(rows)] for shape in value.shapes]
+    flat = reshape_to(call.trace, value, [[*shape, weight.shape[0]] for shape in lead])
+    found = linear(call, flat, weight.t(), None, 1)
+    return reshape_to(call.trace, found, [[*shape, *(lengths[letter] for letter in outputs)] for shape in lead])
 
 
 def _as_matmul(trace: Trace, values: Sequence[Value], left: str, right: str, result: str) -> Value | None:

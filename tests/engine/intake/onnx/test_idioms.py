@@ -30,8 +30,12 @@ def layer_norm_in_pieces(eps=1e-5):
     ], [tensor("two", 2.0), tensor("eps", eps), draw("gamma", 4), draw("beta", 4)]
 
 
-def keras_layer_norm():
+def keras_layer_norm(*, negated=False):
     """As Keras writes it: x · s + (beta − mean · s), s = gamma · rsqrt(variance + ε)."""
+    last = [node("Mul", ["mean", "s"], ["moved"]), node("Sub", ["beta", "moved"], ["two"])]
+    if negated:
+        last = [node("Neg", ["mean"], ["less"]), node("Mul", ["less", "s"], ["moved"])]
+        last += [node("Add", ["moved", "beta"], ["two"])]
     return [
         node("ReduceMean", ["x"], ["mean"], axes=[2]),
         node("Sub", ["x", "mean"], ["centred"]),
@@ -42,8 +46,7 @@ def keras_layer_norm():
         node("Reciprocal", ["root"], ["inverse"]),
         node("Mul", ["inverse", "gamma"], ["s"]),
         node("Mul", ["x", "s"], ["one"]),
-        node("Mul", ["mean", "s"], ["moved"]),
-        node("Sub", ["beta", "moved"], ["two"]),
+        *last,
         node("Add", ["one", "two"], ["y"]),
     ], [tensor("eps", 1e-3), draw("gamma", 4), draw("beta", 4)]
 
@@ -203,6 +206,50 @@ IDIOMS = {
         ("n", 4),
         13,
         ["Linear"],
+    ),
+    "dense of Keras over heads, Einsum and Add": (
+        [node("Einsum", ["x", "w"], ["m"], equation="abc,cde->abde"), node("Add", ["m", "b"], ["y"])],
+        [draw("w", 4, 2, 3), draw("b", 2, 3)],
+        SEQUENCE,
+        17,
+        ["Linear", "reshape"],
+    ),
+    "dense of Keras that joins heads": (
+        [
+            node("Reshape", ["x", "s"], ["h"]),
+            node("Einsum", ["h", "w"], ["m"], equation="abcd,ecd->abe"),
+            node("Add", ["m", "b"], ["y"]),
+        ],
+        [tensor("s", [0, 5, 2, 2], np.int64), draw("w", 3, 2, 2), draw("b", 3)],
+        SEQUENCE,
+        17,
+        ["Linear"],
+    ),
+    "LayerNorm of Keras 3, the mean negated": (*keras_layer_norm(negated=True), SEQUENCE, 13, ["LayerNorm"]),
+    "dense of Keras over a sequence": (
+        [
+            node("Reshape", ["x", "rows"], ["r"]),
+            node("MatMul", ["r", "w"], ["m"]),
+            node("Reshape", ["m", "back"], ["t"]),
+            node("Add", ["t", "b"], ["y"]),
+        ],
+        [tensor("rows", [-1, 4], np.int64), tensor("back", [-1, 5, 3], np.int64), draw("w", 4, 3), draw("b", 3)],
+        SEQUENCE,
+        13,
+        ["Linear"],
+    ),
+    "convolution over one axis, from Keras": (
+        [
+            node("Unsqueeze", ["x", "one"], ["u"]),
+            node("Transpose", ["u"], ["t"], perm=[0, 3, 1, 2]),
+            node("Conv", ["t", "w"], ["c"], pads=[0, 1, 0, 1]),
+            node("Squeeze", ["c", "two"], ["s"]),
+            node("Add", ["s", "b"], ["y"]),
+        ],
+        [tensor("one", [1], np.int64), tensor("two", [2], np.int64), draw("w", 6, 4, 1, 3), draw("b", 1, 6, 1)],
+        SEQUENCE,
+        13,
+        ["transpose", "Conv1d"],
     ),
     "convolution of Paddle, the bias added": (
         [conv("w", pads=[1] * 4), node("Add", ["w_out", "b"], ["y"])],
