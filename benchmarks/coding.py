@@ -1,6 +1,7 @@
 """`python -m benchmarks.coding`: bytes against accuracy. Deep Compression (prune.weights → quantize.codebook → encode
 with Huffman codes) and *smallest* (quantize.entropy → encode), from the same base net, with the same teacher (that
-net), labels, epochs and optimizer; each arm at several points of its curve.
+net), epochs, optimizer and altered samples (MNIST-5k: images moved for LeNet-5, mixed for LeNet-300-100; trained on its
+3,500 images as they are, both lose what the base net knows); each arm at several points of its curve.
 
 Chosen on validation; test is read once an arm, from the file, decoded. A ratio is bytes of the fp32 weights / bytes of
 the whole file. MNIST-5k has five folds, every image tested once. `--quick`: one fold, LeNet-300-100, few epochs. What
@@ -51,6 +52,11 @@ RATIOS: Mapping[tuple[str, str], tuple[float, ...]] = {
     ("lenet5", "fashion"): (30, 60, 120, 210),
     ("lenet300", "fashion"): (30, 60, 100, 150),
 }
+ALTERED: Mapping[tuple[str, str], dict[str, float]] = {
+    ("lenet5", "mnist5k"): {"shift": 2},
+    ("lenet300", "mnist5k"): {"mixup": 1.0, "noise": 0.3},
+}
+"""How samples are altered in training, where there are few."""
 GOALS = {
     ("lenet5", "mnist5k"): 600,
     ("lenet300", "mnist5k"): 200,
@@ -71,37 +77,45 @@ class Arm:
 
 
 def arms(network: str, data: str) -> list[Arm]:
+    altered = ALTERED.get((network, data), {})
     deep = [
-        Arm("Deep Compression", f"density {value:g}", "huffman-sparse", deep_compression(value)) for value in DENSITIES
+        Arm("Deep Compression", f"density {value:g}", "huffman-sparse", deep_compression(value, altered))
+        for value in DENSITIES
     ]
-    own = [Arm("smallest", f"ratio {value:g}", "auto", smallest(value)) for value in RATIOS[network, data]]
+    own = [Arm("smallest", f"ratio {value:g}", "auto", smallest(value, altered)) for value in RATIOS[network, data]]
     return [*deep, *own]
 
 
-def deep_compression(density: float) -> Callable[[float], list[dict[str, Any]]]:
-    """Three rounds of pruning take four fifths of the epochs, the shared values the rest."""
+def deep_compression(density: float, altered: dict[str, float]) -> Callable[[float], list[dict[str, Any]]]:
+    """Three rounds of pruning take four fifths of the epochs, the shared values the rest. Each is trained by `distill`,
+    whose samples can be altered."""
+
+    def learn(epochs: float, rate: float) -> dict[str, Any]:
+        mixed = {"hard_labels": False} if "mixup" in altered else {}
+        return {
+            "method": "distill",
+            "temperature": 2.0,
+            "alpha": 0.9,
+            "training": training(epochs, rate),
+            **altered,
+            **mixed,
+        }
 
     def steps(epochs: float) -> list[dict[str, Any]]:
-        prune = {
-            "method": "prune.weights",
-            "sparsity": 1 - density,
-            "rounds": 3,
-            "finetune": training(epochs * 0.8 / 3),
-        }
-        return [prune, {"method": "quantize.codebook", "finetune": training(epochs * 0.2, 0.0003)}]
+        pruned = []
+        for number in (1, 2, 3):
+            sparsity = 1 - density ** (number / 3)
+            pruned.append({"method": "prune.weights", "sparsity": sparsity, "rounds": 1, "finetune": None})
+            pruned.append(learn(epochs * 0.8 / 3, 0.001))
+        return [*pruned, {"method": "quantize.codebook", "finetune": None}, learn(epochs * 0.2, 0.0003)]
 
     return steps
 
 
-def smallest(ratio: float) -> Callable[[float], list[dict[str, Any]]]:
+def smallest(ratio: float, altered: dict[str, float]) -> Callable[[float], list[dict[str, Any]]]:
     def steps(epochs: float) -> list[dict[str, Any]]:
-        step = {
-            "method": "quantize.entropy",
-            "ratio": ratio,
-            "rounds": 6,
-            "levels": 3,
-            "training": training(epochs / 6, 0.003),
-        }
+        taught = {**training(epochs / 6, 0.003), "temperature": 2.0, "alpha": 0.9}
+        step = {"method": "quantize.entropy", "ratio": ratio, "rounds": 6, "levels": 3, "training": taught, **altered}
         return [step]
 
     return steps

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from compression.data import Split
+from compression.data import Dataset, Split
+from compression.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ class Alteration:
                 for (name, value), deviation in zip(values.items(), self.noise, strict=True)
             }
         return replace(batch, inputs=values)
+
+
+def alteration_for(data: Dataset, shift: int, noise: float, mixup: float) -> Alteration:
+    """`noise` is in units of each input's standard deviation. SpecError: the inputs can't be altered so."""
+    values = data.train.inputs.values()
+    for name, wanted in (("noise", noise), ("mixup", mixup)):
+        if wanted and not all(value.is_floating_point() for value in values):
+            raise SpecError(f"{name} is for inputs of real numbers; this network takes integers", f"/{name}")
+    images = [value for value in values if value.dim() == 4]
+    if shift and not images:
+        raise SpecError("shift is for images (channels × height × width); no input of this network is one", "/shift")
+    if any(shift >= min(value.shape[2:]) for value in images):
+        raise SpecError("nothing would be left of an image that is moved so far", "/shift")
+    return Alteration(shift, [noise * float(value.std()) for value in values] if noise else [], mixup)
 
 
 def moved(images: Tensor, moves: Tensor) -> Tensor:

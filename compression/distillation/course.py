@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from compression.distillation import bias
-from compression.distillation.alteration import Alteration
+from compression.distillation.alteration import alteration_for
 from compression.distillation.cache import Answers
 from compression.distillation.lesson import Distilling, Lesson, pairs_for
 from compression.distillation.outcome import corrected, correction, judged
@@ -100,7 +100,7 @@ def distilled(network: Network, spec: Distill, context: Context) -> StepResult:
             spec.combine,
             spec.hints,
             pairs_for(teachers, student) if spec.hints else (),
-            _alteration(spec, data),
+            alteration_for(data, spec.shift, spec.noise, spec.mixup),
         )
         return _taught(_course(student, lesson, data, spec, context))
 
@@ -110,20 +110,6 @@ def _match(spec: Distill, data: Dataset) -> Match:
     if match not in {"softmax", "sigmoid"} and spec.temperature == "auto":
         raise SpecError(f"outputs matched by {match} have no temperature", "/temperature")
     return match
-
-
-def _alteration(spec: Distill, data: Dataset) -> Alteration:
-    values = data.train.inputs.values()
-    for name in ("noise", "mixup"):
-        if getattr(spec, name) and not all(value.is_floating_point() for value in values):
-            raise SpecError(f"{name} is for inputs of real numbers; this network takes integers", f"/{name}")
-    images = [value for value in values if value.dim() == 4]
-    if spec.shift and not images:
-        raise SpecError("shift is for images (channels × height × width); no input of this network is one", "/shift")
-    if any(spec.shift >= min(value.shape[2:]) for value in images):
-        raise SpecError("nothing would be left of an image that is moved so far", "/shift")
-    noise = [spec.noise * float(value.std()) for value in values] if spec.noise else []
-    return Alteration(spec.shift, noise, spec.mixup)
 
 
 def _course(student: Network, lesson: Lesson, data: Dataset, spec: Distill, context: Context) -> Course:

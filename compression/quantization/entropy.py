@@ -8,13 +8,19 @@ network that was allowed. A file's bytes are counted by writing it. The test spl
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 
 from compression.container.network import encode
+from compression.distillation.alteration import alteration_for
+from compression.distillation.lesson import Distilling, Lesson
+from compression.distillation.teachers import Teacher
 from compression.encodings import Grid
 from compression.errors import SpecError
 from compression.measure.cost import cost_of
@@ -25,7 +31,10 @@ from compression.quantization.learned_grid import LearnedGrid
 from compression.quantization.rdoq import chosen_levels
 from compression.quantization.step import step_for
 from compression.registry import StepResult
-from compression.training.loop import train
+from compression.training.loop import MakeObjective, train
+from compression.training.losses import match_for
+from compression.training.objective import FromOriginal
+from compression.training.spec import Training
 
 if TYPE_CHECKING:
     from compression.context import Context
@@ -63,7 +72,9 @@ def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> Step
     if spec.training is None:
         result = on_grid(network, names, spec)
     else:
-        rounds, result = _trained(network, names, spec, context)
+        with tempfile.TemporaryDirectory(prefix="niwaki-teacher-") as folder:
+            objective = _objective(spec, context, Path(folder))
+            rounds, result = _trained(network, names, spec, context, objective)
         facts["rounds"] = [entry.described(number) for number, entry in enumerate(rounds, 1)]
     facts["file_bytes"] = file_bytes(result)
     if spec.rdoq is not None:
@@ -114,23 +125,46 @@ def on_grid(network: Network, names: list[str], spec: QuantizeEntropy) -> Networ
     return rounded
 
 
+def _objective(spec: QuantizeEntropy, context: Context, folder: Path) -> MakeObjective:
+    """Labels and the original's outputs; of samples that are altered, the original is asked anew in each step."""
+    data = context.require_data("quantize.entropy")
+    alteration = alteration_for(data, spec.shift, spec.noise, spec.mixup)
+    if not alteration:
+        return FromOriginal
+    teacher = Teacher("the original", context.original, 1.0)
+    lesson = Lesson((teacher,), folder, match_for(data.task), alteration=alteration)
+    judge = lesson.heard(data.validation, context.device)
+
+    def objective(module: fx.GraphModule, training: Training, inner: Context) -> Distilling:
+        return Distilling(module, training, inner, lesson, None, judge)
+
+    return objective
+
+
 def _trained(
-    network: Network, names: list[str], spec: QuantizeEntropy, context: Context
+    network: Network, names: list[str], spec: QuantizeEntropy, context: Context, objective: MakeObjective
 ) -> tuple[list[Round], Network]:
     """All rounds, and the network of the one that is chosen."""
     rounds: list[Round] = []
     start, weight = network, _first_weight(spec, context)
     allowed = _allowed_accuracy(network, spec, context)
     for number in range(1, spec.rounds + 1):
-        rounds.append(_round(start, names, weight, number, spec, context))
+        rounds.append(_round(start, names, weight, number, spec, context, objective))
         start, weight = next_start(network, rounds, spec, allowed, _limit(spec, context))
     return rounds, chosen(rounds, spec, allowed, _limit(spec, context)).network
 
 
 def _round(
-    start: Network, names: list[str], weight: float, number: int, spec: QuantizeEntropy, context: Context
+    start: Network,
+    names: list[str],
+    weight: float,
+    number: int,
+    spec: QuantizeEntropy,
+    context: Context,
+    objective: MakeObjective,
 ) -> Round:
     assert spec.training is not None  # noqa: S101 - the caller's condition
+    training = spec.training.model_copy(update={"loss": "teacher"}) if spec.mixup else spec.training
     total = sum(value.numel() for value in start.module.parameters())
     learned = {}
     for name in names:
@@ -142,7 +176,15 @@ def _round(
     span = ((number - 1) / spec.rounds, number / spec.rounds)
     stage = f"round-{number}"
     trained, facts = train(
-        start, spec.training, context, stage=stage, field="/training", span=span, keep="last", learned=learned
+        start,
+        training,
+        context,
+        stage=stage,
+        field="/training",
+        span=span,
+        objective=objective,
+        keep="last",
+        learned=learned,
     )
     done = Round(weight, trained, file_bytes(trained), facts["history"][-1])
     context.progress(span[1], f"round {number} of {spec.rounds}: {done.file_bytes} bytes", file_bytes=done.file_bytes)

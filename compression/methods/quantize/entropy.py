@@ -55,6 +55,15 @@ class QuantizeEntropy(StepSpec):
         Training(epochs=5, optimizer="adamw", learning_rate=0.001, weight_decay=0),
         description="of each round, beside the network it came with as the teacher; null: no training, `rdoq` alone",
     )
+    shift: int = Field(
+        0, ge=0, le=64, description="pixels that images are moved by at most while training; the teacher sees it too"
+    )
+    noise: float = Field(
+        0.0, ge=0, le=10, description="added to the inputs while training, in units of their standard deviation"
+    )
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="α of mixup while training; 0: none. Mixed samples have the teacher alone"
+    )
     rdoq: Rdoq | None = Field(None, description="afterwards choose each level anew, by bits and by harm")
     layers: LayerSelector = Field(default_factory=LayerSelector, description="layers whose parameters become levels")
 
@@ -68,6 +77,8 @@ class QuantizeEntropy(StepSpec):
                 raise ValueError("without training it needs rdoq")
         elif len(given) != 1:
             raise ValueError(f"give one of {', '.join(TARGETS)}")
+        elif self.mixup and self.training.loss in {"labels", "both"}:
+            raise ValueError("mixed samples have no label: with mixup, the loss is teacher")
         return self
 
 

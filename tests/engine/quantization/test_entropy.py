@@ -179,11 +179,26 @@ def test_importance_is_the_diagonal_of_the_fisher_information(tmp_path: Path) ->
         {"training": None},
         {"training": None, "rdoq": {}, "ratio": 10},
         {"levels": 0, "ratio": 10},
+        {"ratio": 10, "mixup": 1, "training": {"loss": "both"}},
     ],
 )
 def test_a_spec_needs_one_target(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"give one|goes with|needs rdoq|greater than"):
+    with pytest.raises(ValueError, match=r"give one|goes with|needs rdoq|greater than|no label"):
         QuantizeEntropy.model_validate(fields)
+
+
+def test_samples_may_be_altered_and_then_the_teacher_is_asked_anew(tmp_path: Path) -> None:
+    network = chain()
+    files = []
+    for index, fields in enumerate(({}, {"mixup": 1.0}, {"shift": 1, "noise": 0.1})):
+        spec = entropy(rate_weight=1.0, rounds=1, layers={"include": ["hidden"]}, **fields)
+        result = apply(network, spec, context_for(tmp_path / str(index), network))
+        files.append(state(result.network)["hidden.weight"])
+    assert not torch.equal(files[0], files[1])
+    assert not torch.equal(files[0], files[2])
+    with pytest.raises(SpecError) as fault:
+        apply(network, entropy(rate_weight=1.0, shift=8), context_for(tmp_path / "far", network))
+    assert fault.value.where == "/shift"
 
 
 def test_an_accuracy_needs_labels(tmp_path: Path) -> None:
