@@ -5,6 +5,7 @@ Hinton et al. 2015, section 3, set it by hand on the test set; here the validati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,17 +20,23 @@ FOLDS = 5
 
 
 def by_labels(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """What to add to each logit (zero but for `classes`) so that the most of `labels` (N) are met by `logits` (N × C).
+    """What to add to each logit (zero but for `classes`) so that `labels` (N) are met by `logits` (N × C).
 
-    With one class this is exact: as its bias grows, samples change over to it one by one, and the middle of the best
-    interval is taken (of intervals that tie, the one nearest to zero). Several classes take turns.
+    As the bias of one class grows, samples change over to it one by one. How many are then right is coarse where there
+    are few samples: of the biases within one standard error of the most right, the likeliest (of the least
+    cross-entropy) is taken, as the training loop chooses an epoch. Several classes take turns.
     """
+    return _in_turns(logits, classes, lambda others, index: _best_bias(others, labels, index))
+
+
+def _in_turns(logits: Tensor, classes: Sequence[int], bias: Callable[[Tensor, int], float]) -> Tensor:
+    """Each class's `bias`, from logits to which those of the other classes are added, until none changes any more."""
     added = torch.zeros(logits.shape[1], dtype=torch.float64)
     logits = logits.double()
     for _ in range(SWEEPS if len(classes) > 1 else 1):
         before = added.clone()
         for index in classes:
-            added[index] = _best_bias(logits + added.where(torch.arange(len(added)) != index, 0), labels, index)
+            added[index] = bias(logits + added.where(torch.arange(len(added)) != index, 0), index)
         if torch.equal(before, added):
             break
     return added
@@ -39,31 +46,38 @@ def _best_bias(logits: Tensor, labels: Tensor, index: int) -> float:
     others = logits.clone()
     others[:, index] = -torch.inf
     margins, order = torch.sort(others.max(1).values - logits[:, index], stable=True)  # a larger bias says `index`
-    gained = (labels == index).long() - (others.argmax(1) == labels).long()
-    correct = torch.cat([torch.zeros(1, dtype=torch.long), gained[order].cumsum(0)])
+    mine, lost = labels == index, others.argmax(1) == labels
+    correct = lost.sum() + torch.cat([torch.zeros(1), (mine.double() - lost.double())[order].cumsum(0)])
     edges = torch.cat([margins[:1] - 1, margins, margins[-1:] + 1])
-    lows, highs = edges[:-1], edges[1:]
-    open_ = highs > lows  # equal margins change over together
-    best = correct[open_].max()
-    middles = ((lows + highs) / 2)[open_ & (correct == best)]
-    return float(middles[middles.abs().argmin()])
+    right = float(correct.max()) / len(labels)
+    near = correct >= correct.max() - math.sqrt(max(right * (1 - right), 1 / len(labels)) * len(labels))
+    kept = near & (edges[1:] > edges[:-1])  # equal margins change over together
+    lows, highs = edges[:-1][kept], edges[1:][kept]
+    likeliest = _with_mean(logits, index, float(mine.double().mean()))
+    away = torch.maximum(lows - likeliest, likeliest - highs)
+    nearest = int(away.argmin())
+    return likeliest if away[nearest] < 0 else float(lows[nearest] + highs[nearest]) / 2
+
+
+def _with_mean(logits: Tensor, index: int, wanted: float) -> float:
+    """The bias of one class at which its mean probability is `wanted`. Where that is the share of its samples, the
+    cross-entropy is the least: its derivative by the bias is the difference of the two."""
+    low, high = -100.0, 100.0
+    added = torch.zeros(logits.shape[1], dtype=torch.float64)
+    for _ in range(60):
+        added[index] = (low + high) / 2
+        if float(torch.softmax(logits + added, 1)[:, index].mean()) < wanted:
+            low = float(added[index])
+        else:
+            high = float(added[index])
+    return float(added[index])
 
 
 def by_prior(logits: Tensor, teacher: Tensor, classes: Sequence[int]) -> Tensor:
     """What to add to each logit so that the mean probability of each of `classes` over these samples (N × C, data in
     which the classes occur) is the teacher's. No labels are needed."""
-    added = torch.zeros(logits.shape[1], dtype=torch.float64)
-    logits, wanted = logits.double(), torch.softmax(teacher.double(), 1).mean(0)
-    for _ in range(SWEEPS if len(classes) > 1 else 1):
-        for index in classes:
-            low, high = -100.0, 100.0
-            for _ in range(60):
-                added[index] = (low + high) / 2
-                if float(torch.softmax(logits + added, 1)[:, index].mean()) < float(wanted[index]):
-                    low = float(added[index])
-                else:
-                    high = float(added[index])
-    return added
+    wanted = torch.softmax(teacher.double(), 1).mean(0)
+    return _in_turns(logits, classes, lambda others, index: _with_mean(others, index, float(wanted[index])))
 
 
 def cross_fitted(logits: Tensor, known: Tensor, fit: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
