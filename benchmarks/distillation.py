@@ -28,7 +28,6 @@ from compression.checkpoint import Checkpoints
 from compression.context import Context
 from compression.data import Dataset, Split
 from compression.distillation.bias import by_labels, by_prior, with_added_bias
-from compression.distillation.student import fresh, narrower
 from compression.errors import MethodError
 from compression.events import Reporter
 from compression.intake.weights import load_network, read_weights, save_network
@@ -44,7 +43,14 @@ from compression.zoo.catalog import zoo_network
 CPU = torch.device("cpu")
 FOLDS = 5
 MISSING = 3
-RATES = (0.01, 0.02, 0.05, 0.1)
+RATES = (0.02, 0.05, 0.1)
+LOW_RATES = (0.01, 0.02, 0.05)
+"""Of students that start from trained weights or have no batch norm: they diverge at more."""
+LEAD = 0.3
+"""Points by which a teacher must lead for there to be a gap."""
+JITTER = tuple((down, right) for down in range(-2, 3) for right in range(-2, 3))
+"""By up to two pixels in any direction (section 3)."""
+TEACHER_JITTER = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 Result = dict[str, float]
 Arm = Callable[[float, int], Network]
 """Trains a student at a learning rate with a seed."""
@@ -55,7 +61,7 @@ class Options:
     quick: bool
     seeds: int
     folds: int
-    train: int
+    train: int | None
     epochs: float | None
     base: Path | None
     kept: Kept
@@ -67,7 +73,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=FOLDS, help="of MNIST-5k")
-    parser.add_argument("--train", type=int, default=55_000, help="training images of Fashion-MNIST")
+    parser.add_argument("--train", type=int, help="training images of Fashion-MNIST; none: each part's own number")
     parser.add_argument("--epochs", type=float, help="of every student; none: each part's own")
     parser.add_argument("--base", type=Path, help="safetensors of ResNet-20 for Fashion-MNIST; none: one is trained")
     parser.add_argument("--threads", type=int, default=2)
@@ -75,9 +81,9 @@ def main() -> None:
     device.make_deterministic(given.threads)
     quick = given.quick
     seeds, folds = (1, 1) if quick else (given.seeds, given.folds)
-    images = min(given.train, 2000) if quick else given.train
+    images = 2000 if quick else given.train
     epochs = 2.0 if quick else given.epochs
-    name = f"distillation-{images}-{epochs or 'own'}" + ("-quick" if quick else "")
+    name = f"distillation-{images or 'own'}-{epochs or 'own'}" + ("-quick" if quick else "")
     options = Options(quick, seeds, folds, images, epochs, given.base, Kept(name))
     for part in given.only:
         PARTS[part](options)
@@ -87,36 +93,45 @@ def main() -> None:
 
 
 def hinton(options: Options) -> None:
-    """A 1200-1200 perceptron with dropout and shifted images teaches one of 800-800 without either (section 3). The
-    first arm is Hinton's (T = 20, labels count a tenth); the others are taught by the teacher alone, at T = 4, without
-    and with mixup (Beyer et al. 2022: patient and consistent)."""
-    epochs = options.epochs or 90
-    taught = {
-        "T = 20 and labels": {"temperature": 20.0},
-        "T = 4": {"temperature": 4.0, "hard_labels": False},
-        "T = 4, mixup": {"temperature": 4.0, "hard_labels": False, "mixup": 1.0},
+    """A 1200-1200 perceptron with dropout and jittered images teaches one of 800-800 without dropout (section 3).
+
+    `labels` is Hinton's control, `T = 20 and labels` his distilled net: both see each image as it is. `noise` adds
+    transfer data to the same images. In the last two arms the student sees them jittered as the teacher did, and learns
+    what the teacher says of them, or labels. All arms take the same number of steps."""
+    passes = options.epochs or 60
+    taught: dict[str, dict[str, Any]] = {
+        "T = 20 and labels": {"temperature": 20.0, "alpha": 0.9},
+        "T = 20, noise": {"temperature": 20.0, "hard_labels": False, "noise": 0.5},
+        "T = 4, jittered": {"temperature": 4.0, "hard_labels": False},
     }
-    rows: dict[str, list[Result]] = {name: [] for name in ("hard", *taught)}
+    rows: dict[str, list[Result]] = {name: [] for name in ("labels", *taught, "labels, jittered")}
     teachers: list[float] = []
     for fold in range(options.folds):
         data, teacher = _hinton_teacher(fold, options)
         teachers.append(_scores(teacher, data)["test"])
         for name, found in rows.items():
-            arm = _student_of(None if name == "hard" else teacher, data, epochs, taught.get(name, {}))
-            found += _seeds(f"hinton {epochs:g} {name}", arm, data, options, fold)
-    for name in taught:
-        text = f"Hinton's perceptrons, MNIST-5k, {options.folds} folds, {name}"
-        _gap(text, _mean(rows["hard"]), _mean(rows[name]), mean(teachers), 0.9, 0.3, options)
+            given, epochs = (data, passes) if "jittered" not in name else (_jittered(data), passes / len(JITTER))
+            arm = _student_of(teacher if name in taught else None, given, epochs, taught.get(name, {}))
+            found += _seeds(f"hinton {passes:g} {name}", arm, data, options, RATES, fold)
+    for name in rows:
+        if name != "labels":
+            text = f"Hinton's perceptrons, MNIST-5k, {options.folds} folds, {name}, against labels alone"
+            _gap(text, rows["labels"], rows[name], mean(teachers), 0.9, options)
+    text = "the same, T = 4, jittered, against hard labels on the same jittered images"
+    _gap(text, rows["labels, jittered"], rows["T = 4, jittered"], mean(teachers), 0.9, options)
 
 
 def missing(options: Options) -> None:
-    """The same, with a transfer set that has no 3; the bias corrected on validation with and without labels."""
+    """The same student, taught on jittered images without any 3 at the rate that suited it with them; the bias
+    corrected on validation with and without labels."""
     rows: list[dict[str, float]] = []
+    passes = options.epochs or 60
     for fold in range(options.folds):
         data, teacher = _hinton_teacher(fold, options)
         for seed in range(options.seeds):
-            work = lambda: _missing_once(data, teacher, seed, options)  # noqa: B023, E731
-            rows.append(options.kept.measure(f"missing {options.epochs or 30:g} {fold} {seed}", work))
+            make = lambda: _without_threes(data, teacher, seed, passes / len(JITTER))  # noqa: B023, E731
+            student = _kept_network(f"missing-{passes:g}-{fold}-{seed}", make, options)
+            rows.append(_recalls(student, teacher, data))
     means = {name: mean(entry[name] for entry in rows) for name in rows[0]}
     for by in ("labels", "teacher"):
         claim(
@@ -132,57 +147,66 @@ def missing(options: Options) -> None:
 
 
 def ensemble(options: Options) -> None:
-    """Five LeNet-300-100 teach a sixth, on Fashion-MNIST; the peer is taught by the best of them on validation."""
-    data = _flat(fashion_mnist(options.train))
-    epochs = options.epochs or 20
-
-    def teacher(seed: int) -> Network:
-        make = lambda: _taught(_lenet(seed), None, data, 0.05, seed, epochs)  # noqa: E731
-        return _kept_network(f"ensemble-teacher-{seed}", make, options)
-
-    teachers = [teacher(seed) for seed in range(100, 105)]
-    best = max(teachers, key=lambda entry: _scores(entry, data)["validation"])
-    given = {"five": teachers, "best": [best]}
-    rows = {"hard": _seeds("ensemble hard", lambda r, s: _taught(_lenet(s), None, data, r, s, epochs), data, options)}
-    for name, chosen in given.items():
-        arm = lambda r, s: _taught(_lenet(s), chosen, data, r, s, epochs)  # noqa: B023, E731
-        rows[name] = _seeds(f"ensemble {name}", arm, data, options)
-    _compare("five teachers in one against the best of them", rows["five"], rows["best"], 0.0, options)
-    _compare("five teachers in one against hard labels", rows["five"], rows["hard"], 0.0, options)
+    """Five LeNet-300-100, each trained on a fifth of the labelled images, teach a sixth on all images without labels;
+    the peer is taught by the best of them on validation. Then five that saw all of the images."""
+    data = _flat(fashion_mnist(options.train or 55_000))
+    epochs = options.epochs or 10
+    fifth = len(data.train) // 5
+    fifths = [replace(data, train=data.train.take(torch.arange(k * fifth, (k + 1) * fifth))) for k in range(5)]
+    for name, given in (("each of a fifth", fifths), ("each of all", [data] * 5)):
+        teachers = [
+            _kept_network(
+                f"ensemble-{name.replace(' ', '-')}-{k}",
+                lambda: _taught(_lenet(100 + k), None, own, 0.05, 100 + k, 2 * epochs),  # noqa: B023
+                options,
+            )
+            for k, own in enumerate(given)
+        ]
+        best = max(teachers, key=lambda entry: _scores(entry, data)["validation"])
+        rows = {}
+        for who, chosen in (("five", teachers), ("best", [best])):
+            arm = lambda r, s: _taught(_lenet(s), chosen, data, r, s, epochs, temperature=4.0, hard_labels=False)  # noqa: B023, E731
+            rows[who] = _seeds(f"ensemble {epochs:g} {name} {who}", arm, data, options, RATES)
+        _compare(f"five teachers ({name}) against the best of them", rows["five"], rows["best"], 0.0, options)
 
 
 def fashion(options: Options) -> None:
-    """ResNet-20 teaches a narrower one, of a tenth of its MACs, drawn anew."""
-    data = fashion_mnist(options.train)
+    """ResNet-20 (31.0 M MACs, taught on all images) teaches LeNet-5 (2.3 M), a net without batch norm, on the first
+    20,000."""
+    data = fashion_mnist(options.train or 20_000)
     teacher = _resnet(options)
-    epochs = options.epochs or 8
-    small = narrower(teacher, 0.1, 0)
-    arms: dict[str, Arm] = {
-        "hard": lambda rate, seed: _taught(fresh(small, seed), None, data, rate, seed, epochs),
-        "soft": lambda rate, seed: _taught(fresh(small, seed), [teacher], data, rate, seed, epochs),
-        "with hints": lambda rate, seed: _taught(fresh(small, seed), [teacher], data, rate, seed, epochs, hints=0.5),
-    }
-    rows = {name: _seeds(f"fashion {name}", arm, data, options) for name, arm in arms.items()}
-    for name in ("soft", "with hints"):
-        _compare(
-            f"ResNet-20 to a tenth of its MACs, {name} against hard labels", rows[name], rows["hard"], 2.0, options
-        )
-    hard, soft = _mean(rows["hard"]), _mean(rows["soft"])
-    _gap("ResNet-20 to a tenth of its MACs", hard, soft, _scores(teacher, data)["test"], 0.5, 0.3, options)
+    rows = _beside_labels(
+        "fashion", lambda seed: zoo_network("lenet5", {}, seed), teacher, data, options.epochs or 12, options
+    )
+    text = "ResNet-20 to LeNet-5, a thirteenth of its MACs"
+    _compare(f"{text}, against labels", rows["distilled"], rows["labels"], 2.0, options)
+    _gap(text, rows["labels"], rows["distilled"], _scores(teacher, data)["test"], 0.5, options)
 
 
 def recovery(options: Options) -> None:
     """A 3× pruned ResNet-20, cut at once and not retrained, is trained by labels, or by labels and the original."""
-    data = fashion_mnist(options.train)
+    data = fashion_mnist(options.train or 10_000)
     teacher = _resnet(options)
-    epochs = options.epochs or 3
     cut = _kept_network("recovery-cut", lambda: _cut(teacher, data), options)
-    arms: dict[str, Arm] = {
-        "labels": lambda rate, seed: _taught(cut, None, data, rate, seed, epochs),
-        "distilled": lambda rate, seed: _taught(cut, [teacher], data, rate, seed, epochs),
-    }
-    rows = {name: _seeds(f"recovery {name}", arm, data, options) for name, arm in arms.items()}
+    rows = _beside_labels("recovery", lambda _: cut, teacher, data, options.epochs or 3, options)
     _compare("3× pruned ResNet-20, distilled against fine-tuned", rows["distilled"], rows["labels"], 0.0, options)
+
+
+def _beside_labels(
+    part: str, student: Callable[[int], Network], teacher: Network, data: Dataset, epochs: float, options: Options
+) -> dict[str, list[Result]]:
+    """Labels alone, and labels beside the teacher as `distill` mixes them by default (T = 2, half and half)."""
+    arms: dict[str, list[Network] | None] = {"labels": None, "distilled": [teacher]}
+    return {
+        name: _seeds(
+            f"{part} {epochs:g} {name}",
+            lambda rate, seed: _taught(student(seed), teachers, data, rate, seed, epochs),  # noqa: B023
+            data,
+            options,
+            LOW_RATES,
+        )
+        for name, teachers in arms.items()
+    }
 
 
 PARTS: Mapping[str, Callable[[Options], None]] = {
@@ -223,7 +247,7 @@ def _student_of(teacher: Network | None, data: Dataset, epochs: float, more: Map
 def _hinton_teacher(fold: int, options: Options) -> tuple[Dataset, Network]:
     data = _mnist_fold(fold)
     epochs = 2 if options.quick else 20
-    shifted = replace(data, train=_shifted(data.train))
+    shifted = replace(data, train=_shifted(data.train, TEACHER_JITTER))
     return data, _kept_network(
         f"hinton-teacher-{fold}",
         lambda: _taught(_mlp(1200, True, 50 + fold), None, shifted, 0.05, fold, epochs),
@@ -235,7 +259,7 @@ def _resnet(options: Options) -> Network:
     arguments = {"in_channels": 1, "height": 28, "width": 28, "channels": 16}
     if options.base is not None:
         return read_weights(options.base, {"architecture": "resnet20", "arguments": arguments})
-    data = fashion_mnist(options.train)
+    data = fashion_mnist(options.train or 55_000)
     epochs = 1 if options.quick else 6
     return _kept_network(
         "resnet", lambda: _taught(zoo_network("resnet20", arguments, 0), None, data, 0.1, 0, epochs), options
@@ -257,7 +281,7 @@ def _taught(
     epochs: float,
     **more: Any,
 ) -> Network:
-    """The student trained by teachers and labels as `distill` does by default, or by labels alone."""
+    """The student trained by teachers and labels as a `distill` step does, or by labels alone."""
     schedule = {"epochs": epochs, "batch_size": 128, "learning_rate": rate}
     with tempfile.TemporaryDirectory() as folder:
         context = _context(student, data, seed, Path(folder))
@@ -271,11 +295,13 @@ def _taught(
         ).network
 
 
-def _missing_once(data: Dataset, teacher: Network, seed: int, options: Options) -> Result:
-    """Recalls and accuracies on the test split; the biases are chosen on validation."""
-    epochs = options.epochs or 30
+def _without_threes(data: Dataset, teacher: Network, seed: int, epochs: float) -> Network:
     more = {"exclude_classes": [MISSING], "temperature": 4.0, "hard_labels": False, "bias_correction": "none"}
-    before = _taught(_mlp(800, False, seed), [teacher], data, RATES[2], seed, epochs, **more)
+    return _taught(_mlp(800, False, seed), [teacher], _jittered(data), RATES[1], seed, epochs, **more)
+
+
+def _recalls(before: Network, teacher: Network, data: Dataset) -> Result:
+    """Recalls and accuracies on the test split; the biases are chosen on validation."""
     outputs, wanted = (outputs_of(entry.module, data.validation, CPU)[-1] for entry in (before, teacher))
     labels, tested = data.validation.labels, data.test.labels
     assert labels is not None
@@ -295,14 +321,14 @@ def _missing_once(data: Dataset, teacher: Network, seed: int, options: Options) 
 # Measuring ----------------------------------------------------------------------------------------------------------
 
 
-def _seeds(key: str, arm: Arm, data: Dataset, options: Options, fold: int = 0) -> list[Result]:
+def _seeds(key: str, arm: Arm, data: Dataset, options: Options, rates: Sequence[float], fold: int = 0) -> list[Result]:
     """Each seed's accuracies, at the rate that is best on validation with the first seed (of the first fold)."""
     kept, seeds = options.kept, range(options.seeds)
     first = f"{key} fold 0 seed 0"
     if fold == 0:
-        for rate in RATES[2:3] if options.quick else RATES:
+        for rate in rates[1:2] if options.quick else rates:
             kept.measure(f"{first} rate {rate}", lambda: _tried(arm, rate, data))  # noqa: B023
-    tried = {rate: kept.pieces[f"{first} rate {rate}"] for rate in RATES if f"{first} rate {rate}" in kept.pieces}
+    tried = {rate: kept.pieces[f"{first} rate {rate}"] for rate in rates if f"{first} rate {rate}" in kept.pieces}
     rate = max(tried, key=lambda entry: (tried[entry]["validation"], -tried[entry]["loss"]))
     return [
         kept.measure(f"{key} fold {fold} seed {seed} rate {rate}", lambda: _scores(arm(rate, seed), data))  # noqa: B023
@@ -340,8 +366,10 @@ def _compare(text: str, ours: list[Result], peer: list[Result], errors: float, o
         if len(ours) > 1
         else math.nan
     )
+    validation = mean(entry["validation"] for entry in ours) - mean(entry["validation"] for entry in peer)
     claim(
-        f"test accuracy, {text} (difference {difference:+.2f}, standard error {error:.2f})",
+        f"test accuracy, {text} (difference {difference:+.2f}, standard error {error:.2f}, on validation "
+        f"{validation:+.2f})",
         _mean(ours),
         peer=_mean(peer),
         target=f"above by {errors:g} standard errors" if errors else "above",
@@ -351,16 +379,20 @@ def _compare(text: str, ours: list[Result], peer: list[Result], errors: float, o
     )
 
 
-def _gap(text: str, hard: float, soft: float, teacher: float, least: float, lead: float, options: Options) -> None:
-    gap = teacher - hard
+def _gap(text: str, hard: list[Result], soft: list[Result], teacher: float, least: float, options: Options) -> None:
+    """The share of the way from hard labels to the teacher, of mean test accuracies; spread: seed by seed."""
+    control, student = _mean(hard), _mean(soft)
+    gap = teacher - control
+    per_seed = [_mean(soft[seed :: options.seeds]) for seed in range(options.seeds)]
     claim(
-        f"share of the gap closed on test, {text} (hard {hard:.2f}, distilled {soft:.2f}, teacher {teacher:.2f})",
-        (soft - hard) / gap if gap else 0.0,
+        f"share of the gap closed on test, {text} (control {control:.2f}, student {student:.2f}, teacher "
+        f"{teacher:.2f})",
+        (student - control) / gap if gap else 0.0,
         peer=None,
-        target=f">= {least}" if gap >= lead else f"none: the teacher leads by less than {lead} points",
-        met=gap >= lead and soft - hard >= least * gap,
+        target=f">= {least}" if gap >= LEAD else f"none: the teacher leads by less than {LEAD} points",
+        met=gap >= LEAD and student - control >= least * gap,
         seeds=options.seeds,
-        spread=None,
+        spread=sorted((entry - control) / gap for entry in per_seed)[:: max(1, options.seeds - 1)] if gap else None,
     )
 
 
@@ -395,12 +427,16 @@ def _mnist_fold(fold: int) -> Dataset:
     return Dataset(parts[0], parts[1], parts[2], "classification")
 
 
-def _shifted(split: Split) -> Split:
-    """The images, and each moved by two pixels in four directions: what Hinton's teacher had, by jitter."""
+def _shifted(split: Split, moves: Sequence[tuple[int, int]]) -> Split:
+    """Each image moved by so many pixels down and to the right."""
     images = split.inputs["x"].reshape(-1, 28, 28)
-    moved = [torch.roll(images, shift, (1, 2)) for shift in ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))]
+    moved = [torch.roll(images, move, (1, 2)) for move in moves]
     assert split.labels is not None
-    return Split({"x": torch.cat(moved).reshape(-1, 784)}, split.labels.repeat(5))
+    return Split({"x": torch.cat(moved).reshape(-1, 784)}, split.labels.repeat(len(moves)))
+
+
+def _jittered(data: Dataset) -> Dataset:
+    return replace(data, train=_shifted(data.train, JITTER))
 
 
 def _flat(data: Dataset) -> Dataset:
