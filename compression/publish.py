@@ -56,7 +56,8 @@ def publish(
     files = export_network(outcome.network, formats, artifacts)
     export_network(outcome.network, _extra(formats), aside)
     for file in files:
-        reporter.emit("exported", name=file.name, bytes=file.bytes, max_relative_error=file.max_relative_error)
+        told = {"plain": dict(file.plain)} if file.plain else {}
+        reporter.emit("exported", name=file.name, bytes=file.bytes, max_relative_error=file.max_relative_error, **told)
     reporter.emit("measuring")
     report = build_report(
         spec=spec.model_dump(mode="json"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +30,8 @@ Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 @dataclass(frozen=True)
 class ExportedFile:
     """A written file. `max_relative_error`: the largest ‖file's output − network's output‖ / ‖network's output‖
-    (Euclidean, over a whole batch of seeded inputs) of any output at any of the compared batch sizes."""
+    (Euclidean, over a whole batch of seeded inputs) of any output at any of the compared batch sizes. `plain`:
+    parameters with a codebook or a grid that it holds as floats all the same, each with the reason (`.onnx`)."""
 
     name: str
     format: str
@@ -38,6 +39,7 @@ class ExportedFile:
     bytes: int
     sha256: str
     max_relative_error: float
+    plain: Mapping[str, str] = field(default_factory=dict)
 
 
 def export_network(
@@ -55,13 +57,13 @@ def export_network(
             path = folder / name
             partial = folder / f".partial.{name}"
             try:
-                error = _write_and_compare(network, kind, variant, partial)
+                error, plain = _write_and_compare(network, kind, variant, partial)
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files.append(ExportedFile(name, kind, variant, path.stat().st_size, digest, error))
+            files.append(ExportedFile(name, kind, variant, path.stat().st_size, digest, error, plain))
     return files
 
 
@@ -88,7 +90,8 @@ def compare_file(network: Network, variant: str, path: Path) -> float:
     return worst
 
 
-def _write_and_compare(network: Network, kind: Export, variant: str, path: Path) -> float:
+def _write_and_compare(network: Network, kind: Export, variant: str, path: Path) -> tuple[float, dict[str, str]]:
+    plain: dict[str, str] = {}
     if kind == "safetensors":
         save_network(network, path)
     elif kind == "nwk":
@@ -96,12 +99,12 @@ def _write_and_compare(network: Network, kind: Export, variant: str, path: Path)
     else:
         parts = (network.variant(variant), _signature(network, variant), network.example(EXAMPLE_BATCH), path)
         if kind == "onnx":
-            write_onnx(*parts, network.encodings)
+            plain = write_onnx(*parts, network.encodings)
         else:
             write_pt2(*parts)
     if kind in WHOLE:
         _compare_tensors(network, path)
-    return compare_file(network, variant, path)
+    return compare_file(network, variant, path), plain
 
 
 def _compare_tensors(network: Network, path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compression.encodings import Codebook, Encoding, Grid, Mask
 from compression.export.onnx import write_onnx
 from compression.export.onnx_encodings import encode_parameters
-from compression.export.writers import compare_file
+from compression.export.writers import compare_file, export_network
 from compression.intake.model import read_model
 from compression.network import Network
 from compression.verify import check_equal
@@ -147,3 +147,9 @@ def test_a_weight_that_the_exporter_changed_is_left_and_named(tmp_path: Path) ->
     plain = encode_parameters(model, dict(network.module.named_parameters()), network.encodings)
     assert plain == {BIG: "the exporter made another tensor of it"}
     assert model.SerializeToString(deterministic=True) == before
+
+
+def test_an_exported_file_says_what_stayed_plain(tmp_path: Path) -> None:
+    network = encoded({"head.bias": Grid(torch.tensor(0.01), -8, 7), BIG: Grid(torch.tensor(0.004), -8, 7)})
+    (file,) = export_network(network, ["onnx"], tmp_path)
+    assert file.plain == {"head.bias": "it takes no more bytes as it is"}
