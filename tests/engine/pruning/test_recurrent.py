@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compression.encodings import Mask
+from compression.export.writers import export_network
+from compression.intake.model import read_model
 from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.pruning.channels import map_channels
@@ -34,6 +36,7 @@ from tests.engine.recurrent_nets import (
     seeded,
     tokens,
     traced,
+    written,
 )
 
 CASES = [
@@ -52,12 +55,12 @@ class Simple(nn.Module):
 
     def __init__(self, kind: str = "lstm", ways: int = 2) -> None:
         super().__init__()
-        self.before = nn.Linear(4, WIDTH)
+        self.before, self.act = nn.Linear(4, WIDTH), nn.Tanh()
         self.rnn = KINDS[kind](WIDTH, HIDDEN, bidirectional=ways == 2)
         self.head = nn.Linear(ways * HIDDEN, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        output = self.rnn(torch.transpose(torch.tanh(self.before(x)), 0, 1))[0]
+        output = self.rnn(torch.transpose(self.act(self.before(x)), 0, 1))[0]
         return self.head(torch.mean(output, 0))
 
 
@@ -143,6 +146,18 @@ def test_the_cut_module_is_whole(kind: str) -> None:
     x = torch.randn(STEPS, 3, layer.input_size)
     fresh.load_state_dict(layer.state_dict())
     torch.testing.assert_close(fresh(x)[0], layer(x)[0], rtol=0, atol=0)  # it runs on what was trained
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporters compile recurrent layers, and warn of what they do there
+def test_a_cut_layer_is_written_in_every_format(tmp_path: Path) -> None:
+    """Each file is opened again and compared by the writer."""
+    network = traced(Simple(), STEPS, 4)
+    smaller = cut(network, map_channels(network), some_units(network), reason={})
+    files = export_network(smaller, ["onnx", "pt2", "safetensors"], tmp_path)
+    assert all(file.max_relative_error <= 1e-5 for file in files)
+    again = read_model(tmp_path / "model.pt2")
+    assert isinstance(again, Network)
+    assert map_channels(again).widths()  # and can be cut again
 
 
 def test_masks_follow_the_cut() -> None:
@@ -242,9 +257,6 @@ def without_biases() -> nn.Module:
 
 @pytest.mark.parametrize("make", [Started, projected, without_biases])
 def test_what_is_no_plain_layer_is_named_and_left_alone(make: type[nn.Module], tmp_path: Path) -> None:
-    from compression.intake.model import read_model
-    from tests.engine.recurrent_nets import written
-
     network = read_model(written(seeded(make()), tokens(2), tmp_path / "net.pt2", "pt2"))
     assert isinstance(network, Network)
     channels = map_channels(network)
