@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 STEPS: dict[str, dict[str, Any]] = {
     "prune.structured": {"macs_ratio": 0.6, "rounds": 2, "finetune": {"epochs": 0.5}},
     "finetune": {"training": {"epochs": 0.5}},
+    "encode": {"coder": "range"},
     "distill": {"training": {"epochs": 0.5}},
     "prune.weights": {"sparsity": 0.8, "rounds": 2, "finetune": {"epochs": 0.5}},
     "quantize.codebook": {"finetune": {"epochs": 0.5}},
