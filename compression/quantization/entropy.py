@@ -1,16 +1,11 @@
 """Training for bytes, in rounds: each starts with the levels of the one before, at another weight of the rate.
 
-The target chooses the weights: a number of bytes is approached from above, each round's weight by how far the file is
-off; a loss of accuracy by doubling the weight as long as validation allows it, then by halving the gap, from the last
-network that was allowed. A file's bytes are counted by writing it. The test split isn't read.
+A file's bytes are counted by writing it. Everything is decided on validation; the test split isn't read.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +18,13 @@ from compression.distillation.lesson import Distilling, Lesson
 from compression.distillation.teachers import Teacher
 from compression.encodings import Grid
 from compression.errors import SpecError
-from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.pruning.weights import weight_names
 from compression.quantization.importance import fisher
 from compression.quantization.learned_grid import LearnedGrid
 from compression.quantization.rdoq import chosen_levels
 from compression.quantization.step import step_for
+from compression.quantization.targets import Round, allowed_accuracy, byte_limit, chosen, first_weight, next_start
 from compression.registry import StepResult
 from compression.training.loop import MakeObjective, train
 from compression.training.losses import match_for
@@ -39,27 +34,6 @@ from compression.training.spec import Training
 if TYPE_CHECKING:
     from compression.context import Context
     from compression.methods.quantize.entropy import QuantizeEntropy
-
-FIRST_WEIGHT = 1.0
-"""Of the rate in the first round, where a loss of accuracy is the target; a rate is bits per parameter, a loss nats."""
-RATIO_OF_FIRST_WEIGHT = 40.0
-"""A ratio of this wants a weight of about 1: so the two LeNets have it on MNIST and Fashion-MNIST."""
-FASTEST = 4.0
-"""How many times larger or smaller the weight may get from one round to the next."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one round came to: `metrics` are its last on validation."""
-
-    rate_weight: float
-    network: Network
-    file_bytes: int
-    metrics: Mapping[str, float]
-
-    def described(self, number: int) -> dict[str, Any]:
-        shown = {f"validation_{name}": value for name, value in self.metrics.items() if name not in {"epoch", "score"}}
-        return {"round": number, "rate_weight": self.rate_weight, "file_bytes": self.file_bytes, **shown}
 
 
 def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> StepResult:
@@ -81,7 +55,7 @@ def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> Step
         weights = network if spec.training is None else result
         result = _rate_distortion(weights, result, names, spec, context)
         facts["file_bytes_after_rdoq"] = file_bytes(result)
-    limit = _limit(spec, context)
+    limit = byte_limit(spec, context)
     if limit is not None:
         facts["target_bytes"], facts["target_met"] = limit, file_bytes(result) <= limit
     facts["parameters"] = {name: _described(result, name) for name in names}
@@ -146,12 +120,12 @@ def _trained(
 ) -> tuple[list[Round], Network]:
     """All rounds, and the network of the one that is chosen."""
     rounds: list[Round] = []
-    start, weight = network, _first_weight(spec, context)
-    allowed = _allowed_accuracy(network, spec, context)
+    start, weight = network, first_weight(spec, context)
+    allowed = allowed_accuracy(network, spec, context)
     for number in range(1, spec.rounds + 1):
         rounds.append(_round(start, names, weight, number, spec, context, objective))
-        start, weight = next_start(network, rounds, spec, allowed, _limit(spec, context))
-    return rounds, chosen(rounds, spec, allowed, _limit(spec, context)).network
+        start, weight = next_start(network, rounds, spec, allowed, byte_limit(spec, context))
+    return rounds, chosen(rounds, spec, allowed, byte_limit(spec, context)).network
 
 
 def _round(
@@ -189,65 +163,6 @@ def _round(
     done = Round(weight, trained, file_bytes(trained), facts["history"][-1])
     context.progress(span[1], f"round {number} of {spec.rounds}: {done.file_bytes} bytes", file_bytes=done.file_bytes)
     return done
-
-
-def _first_weight(spec: QuantizeEntropy, context: Context) -> float:
-    if spec.rate_weight is not None:
-        return spec.rate_weight / spec.rounds
-    limit = _limit(spec, context)
-    if limit is None:
-        return FIRST_WEIGHT
-    return cost_of(context.original).bytes / max(1, limit) / RATIO_OF_FIRST_WEIGHT
-
-
-def next_start(
-    network: Network, rounds: list[Round], spec: QuantizeEntropy, allowed: float, limit: int | None
-) -> tuple[Network, float]:
-    """Where the next round starts, and its weight of the rate."""
-    last = rounds[-1]
-    if spec.rate_weight is not None:
-        return last.network, spec.rate_weight * (len(rounds) + 1) / spec.rounds
-    if limit is not None:
-        return last.network, last.rate_weight * min(FASTEST, max(1 / FASTEST, last.file_bytes / limit))
-    good = [entry for entry in rounds if entry.metrics["accuracy"] >= allowed]
-    bad = [entry.rate_weight for entry in rounds if entry.metrics["accuracy"] < allowed]
-    if not bad:
-        return last.network, last.rate_weight * 2
-    low = max((entry.rate_weight for entry in good if entry.rate_weight < min(bad)), default=min(bad) / FASTEST)
-    start = min(good, key=lambda entry: entry.file_bytes).network if good else network
-    return start, math.sqrt(low * min(bad))
-
-
-def chosen(rounds: list[Round], spec: QuantizeEntropy, allowed: float, limit: int | None) -> Round:
-    """The best on validation of those that are small enough, or the smallest of those that lose no more than allowed;
-    where none does, the nearest to it."""
-    if spec.rate_weight is not None:
-        return rounds[-1]
-    if limit is not None:
-        small = [entry for entry in rounds if entry.file_bytes <= limit]
-        if small:
-            return max(small, key=lambda entry: (entry.metrics["score"], -entry.file_bytes))
-        return min(rounds, key=lambda entry: entry.file_bytes)
-    good = [entry for entry in rounds if entry.metrics["accuracy"] >= allowed]
-    if good:
-        return min(good, key=lambda entry: entry.file_bytes)
-    return max(rounds, key=lambda entry: entry.metrics["accuracy"])
-
-
-def _limit(spec: QuantizeEntropy, context: Context) -> int | None:
-    if spec.ratio is not None:
-        return math.floor(cost_of(context.original).bytes / spec.ratio)
-    return spec.bytes
-
-
-def _allowed_accuracy(network: Network, spec: QuantizeEntropy, context: Context) -> float:
-    """On validation; minus infinity where that is no target."""
-    from compression.pipeline import figures
-
-    if spec.accuracy_drop is None:
-        return -math.inf
-    before = figures(network, context.data, context)["validation_accuracy"]
-    return before - spec.accuracy_drop / 100 - 1e-9
 
 
 def _rate_distortion(

@@ -17,9 +17,10 @@ from compression.encodings import Grid
 from compression.errors import SpecError
 from compression.methods.quantize.entropy import QuantizeEntropy, apply, check
 from compression.network import Network
-from compression.quantization.entropy import Round, chosen, file_bytes, next_start
+from compression.quantization.entropy import file_bytes
 from compression.quantization.importance import fisher
 from compression.quantization.learned_grid import LearnedGrid
+from compression.quantization.targets import Round, allowed_accuracy, chosen, next_start
 from compression.training.loop import train
 from compression.training.spec import Training
 from tests.engine.nets import Chain, network_of
@@ -199,6 +200,20 @@ def test_samples_may_be_altered_and_then_the_teacher_is_asked_anew(tmp_path: Pat
     with pytest.raises(SpecError) as fault:
         apply(network, entropy(rate_weight=1.0, shift=8), context_for(tmp_path / "far", network))
     assert fault.value.where == "/shift"
+
+
+def test_no_more_accuracy_is_lost_than_allowed(tmp_path: Path) -> None:
+    network, _ = train(
+        chain(), Training(epochs=8, learning_rate=0.05, loss="labels"), context_for(tmp_path / "a", chain()), stage="a"
+    )
+    spec = entropy(accuracy_drop=2.0, rounds=3)
+    result = apply(network, spec, context_for(tmp_path / "b", network))
+    rounds = result.facts["rounds"]
+    before = allowed_accuracy(network, spec, context_for(tmp_path / "c", network))
+    within = [entry["file_bytes"] for entry in rounds if entry["validation_accuracy"] >= before]
+    assert within
+    assert result.facts["file_bytes"] == min(within)
+    assert rounds[0]["rate_weight"] == 1.0
 
 
 def test_an_accuracy_needs_labels(tmp_path: Path) -> None:
