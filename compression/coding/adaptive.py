@@ -88,7 +88,8 @@ def _oriented(symbols: NDArray[Any], columns_first: bool) -> NDArray[Any]:
 
 def _alive(table: NDArray[np.int32], axis: int) -> NDArray[np.bool_]:
     others = (1, 2) if axis == 0 else (0, 2)
-    return (table != 0).any(axis=others)
+    alive: NDArray[np.bool_] = (table != 0).any(axis=others)
+    return alive
 
 
 def _best_stride(table: NDArray[np.int32]) -> int:
