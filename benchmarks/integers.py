@@ -34,9 +34,10 @@ def trained_for_bytes(architecture: str, rate: float, epochs: int) -> dict[str, 
     """The levels of every weight of two or more dimensions, by name; the first third of the epochs has no rate."""
     torch.manual_seed(0)
     split = mnist_5k().train
-    x, labels = split.inputs["x"], split.labels
+    network, labels = zoo_network(architecture, {}, seed=0), split.labels
     assert labels is not None
-    module = zoo_network(architecture, {}, seed=0).module
+    x = split.inputs["x"].reshape(-1, *network.signature.inputs[0].shape)
+    module = network.module
     weights = {name: value for name, value in module.named_parameters() if value.ndim > 1}
     steps = {name: nn.Parameter((value.detach().std() * 1.5).log()) for name, value in weights.items()}
     optimizer = torch.optim.Adam([*module.parameters(), *steps.values()], lr=1e-3)
