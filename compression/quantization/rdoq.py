@@ -17,11 +17,9 @@ MOST_PASSES = 10
 
 def chosen_levels(value: Tensor, grid: Grid, importance: Tensor, bit_price: float) -> Tensor:
     """Levels (whole floats, the shape of `value`) of a J that is at most that of rounding."""
-    free = Grid(grid.step, grid.low, grid.high)
-    levels = free.levels(value)
+    levels = rounded = grid.levels(value)
     least = cost(levels, value, grid, importance, bit_price)
     high = max(-grid.low, grid.high)
-    rounded = levels
     for _ in range(MOST_PASSES):
         price = prices(levels, high)
         nearer = rounded - rounded.sign()
