@@ -52,7 +52,7 @@ class QuantizeEntropy(StepSpec):
     levels: int = Field(7, ge=1, le=127, description="of each parameter: whole steps from minus this to this")
     per_channel: bool = Field(False, description="a step for each output channel; else one for each tensor")
     training: Training | None = Field(
-        Training(epochs=5, optimizer="adamw", learning_rate=0.001, weight_decay=0),
+        Training(epochs=5, optimizer="adamw", learning_rate=0.003, weight_decay=0),
         description="of each round, beside the network it came with as the teacher; null: no training, `rdoq` alone",
     )
     shift: int = Field(
