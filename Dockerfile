@@ -18,6 +18,6 @@ FROM api AS worker
 ARG TORCH_INDEX=""
 USER root
 RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -e '.[worker]'
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -e '.[worker,fast]'
 USER niwaki
 CMD ["python", "-m", "worker", "run", "--queues", "cpu"]

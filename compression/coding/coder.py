@@ -19,7 +19,7 @@ from compression.coding import adaptive, huffman, ranged
 @dataclass(frozen=True)
 class Coder:
     """`encode(symbols)`: int32 of any shape of at most four dimensions → bytes; `decode(payload, shape)`: back, or
-    IntakeError of the kind container-malformed."""
+    IntakeError."""
 
     name: str
     encode: Callable[[NDArray[np.int32]], bytes]

@@ -6,4 +6,4 @@ from compression.errors import IntakeError
 
 
 def malformed(message: str) -> IntakeError:
-    return IntakeError(f"a coded tensor is damaged: {message}", kind="container-malformed")
+    return IntakeError(f"a coded tensor is damaged: {message}")

@@ -13,6 +13,7 @@ bytes; or 5 and the planes, each as 0 and its bytes, or like integers.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compression.coding.adaptive import seconds_expected
 from compression.coding.coder import CODERS, smallest
 from compression.container.sections import Bytes, malformed, varint
 
@@ -29,6 +31,8 @@ Array = NDArray[Any]
 Choose = Callable[[NDArray[np.int32]], tuple[str, bytes]]
 """The coder's name and the payload, for integers."""
 
+TOLD_SECONDS = 15
+_LOG = logging.getLogger(__name__)
 _RAW, _PLANES = 0, 5
 _NUMBERS: Mapping[str, int] = {"huffman": 1, "huffman-sparse": 2, "range": 3, "adaptive": 4}
 _NAMES = {number: name for name, number in _NUMBERS.items()}
@@ -147,6 +151,9 @@ def _read_integers(data: Bytes, shape: tuple[int, ...]) -> NDArray[np.int32]:
     number = data.take(1)[0]
     if number not in _NAMES:
         raise malformed(f"a coder that isn't known: {number}")
+    seconds = seconds_expected(math.prod(shape)) if _NAMES[number] == "adaptive" else 0
+    if seconds > TOLD_SECONDS:
+        _LOG.warning("%s numbers to decode: up to %.0f s; much less with Numba (extra `fast`)", shape, seconds)
     return CODERS[_NAMES[number]].decode(data.take(data.varint()), shape)
 
 

@@ -86,7 +86,7 @@ def test_a_payload_cut_off_or_followed_by_more_is_refused(name: str, symbols: ND
     for stop in range(len(payload)):
         with pytest.raises(IntakeError, match="damaged") as refusal:
             CODERS[name].decode(payload[:stop], symbols.shape)
-        assert refusal.value.kind == "container-malformed"
+        assert refusal.value.kind == "model-unreadable"
     for more in (b"\0", b"\1", b"\xff" * 9):
         with pytest.raises(IntakeError, match="damaged"):
             CODERS[name].decode(payload + more, symbols.shape)
