@@ -5,9 +5,9 @@
 
     network, arrays = read(Path("model.nwk").read_bytes())
 
-Needs Python 3.11 and numpy (written with 2.4.6); constriction (0.5.0) where a tensor is coded by `range`, which most
-files of plain floats are. What isn't a `.nwk` file as the writer makes it is a ValueError. Everything is read by plain
-Python, about 20,000 integers of the coder `adaptive` a second: Niwaki's own decoder is for large files.
+Needs Python 3.11 and numpy (written with 2.4.6), nothing else. What isn't a `.nwk` file as its writer makes it is a
+ValueError. All loops are plain Python: an integer of the coder `adaptive` takes from 10 µs (pruned weights) to 1 ms (of
+many bits), one of another coder about 1 µs; for large files Niwaki's own decoder is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import math
 import sys
 import zipfile
 import zlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -141,12 +142,14 @@ def check_head(head: Any) -> None:
     need(len(more) == {"plain": 0, "mask": 0, "codebook": 2, "grid": 3}.get(kind), f"the kind of {name!r}")
     need(dtype in ("float32", "float64", "float16", "int64", "int32", "bool"), f"the type of {name!r}")
     need(
-        isinstance(shape, list) and len(shape) <= 8 and all(whole(n, 0, 2**31 - 1) for n in shape), f"{name!r}'s shape"
+        isinstance(shape, list) and len(shape) <= 8 and all(whole(n, 0, 2**31 - 1) for n in shape),
+        f"the shape of {name!r}",
     )
     need(kind == "plain" or (dtype == "float32" and 1 <= len(shape) <= 4), f"the shape of {name!r}")
     if kind == "codebook":
         need(
-            whole(more[0], 1, max(shape[0], 1)) and whole(more[1], 1, max(math.prod(shape), 1)), f"{name!r}'s codebook"
+            whole(more[0], 1, max(shape[0], 1)) and whole(more[1], 1, max(math.prod(shape), 1)),
+            f"the codebook of {name!r}",
         )
     if kind == "grid":
         need(whole(more[0], -(2**24), 0) and whole(more[1], 0, 2**24), f"the range of {name!r}")
@@ -218,6 +221,9 @@ def read_integers(data: Bytes, shape: tuple[int, ...]) -> Array:
     """The coder's number, the payload's length, the payload → int32 of this shape. No integers have no payload."""
     number, payload, size = data.take(1)[0], data.take(data.varint()), math.prod(shape)
     need(1 <= number <= 4, "a coder that isn't known")
+    if not size:
+        need(not payload, "bytes for no symbols")
+        return np.zeros(shape, np.int32)
     if number == 4:
         symbols = decode_adaptive(payload, shape)
     else:
@@ -320,8 +326,6 @@ def decode_huffman(payload: bytes, size: int) -> Array:
 
 def decode_sparse(payload: bytes, size: int) -> Array:
     """Entries: a gap of zeros, then a value, which is zero only where the gap alone wasn't wide enough."""
-    if not size:
-        return decode_huffman(payload, size)
     bits = Bits(payload)
     entries, width, length = bits.gamma(), bits.read(3) + 2, bits.gamma()
     start = bits.align()
@@ -340,30 +344,48 @@ def decode_sparse(payload: bytes, size: int) -> Array:
 
 
 def decode_range(payload: bytes, size: int) -> Array:
-    """The alphabet, the histogram, the low bits, the words of the coder without the zeros at their end."""
-    if not size:
-        need(not payload, "bytes for no symbols")
-        return np.zeros(0, np.int64)
+    """The alphabet, the histogram, the low bits, the coder's words without the zero bytes at their end."""
     bits = Bits(payload)
     letters, shift = read_alphabet(bits, size)
     counts = read_counts(bits, len(letters), size)
     bits.align()
     low = read_low(bits, size, shift)
-    words = payload[bits.place // 8 :]
+    stream = payload[bits.place // 8 :]
     if len(letters) == 1:
-        need(not words, "bytes after the end")
+        need(not stream, "bytes after the end")
         return np.full(size, letters[0]) << shift | low
-    need(words[-1:] not in (b"", b"\0"), "the words' end")
-    import constriction  # not every file needs it
+    need(stream[-1:] not in (b"", b"\0"), "the words' end")
+    places = np.array(decode_words(stream + bytes(-len(stream) % 4), frequencies(counts), size))
+    need(int(places.min()) > 0, "a symbol that is none")
+    high: Array = np.array(letters, np.int64)[places - 1]
+    return high << shift | low
 
-    shared = (1 << 24) - 1 - len(counts)  # what is left of 2²⁴ when each letter, and one before them, has 1
-    parts = [count * shared // sum(counts) for count in counts]
-    parts[parts.index(max(parts))] += shared - sum(parts)
-    model = constriction.stream.model.Categorical(np.array([0, *parts], np.float64), perfect=False)
-    coder = constriction.stream.stack.AnsCoder(np.frombuffer(words + bytes(-len(words) % 4), "<u4").astype(np.uint32))
-    found = coder.decode(model, size) - 1
-    need(coder.is_empty() and int(found.min()) >= 0, "the coder's end isn't the symbols'")
-    return np.array(letters, np.int64)[found] << shift | low
+
+def frequencies(counts: list[int]) -> list[int]:
+    """Of 2²⁴: 1 for a dummy in front of the letters, at least 1 for each letter, the rest in proportion."""
+    rest = (1 << 24) - 1 - len(counts)
+    parts = [count * rest // sum(counts) for count in counts]
+    parts[parts.index(max(parts))] += rest - sum(parts)
+    return [1] + [part + 1 for part in parts]
+
+
+def decode_words(stream: bytes, frequency: list[int], size: int) -> list[int]:
+    """Asymmetric numeral systems (Duda 2013): a state of 64 bits, which the low 24 bits of tell the symbol; words of 32
+    bits, little-endian, taken from the end whenever the state has no more than 32."""
+    words = np.frombuffer(stream, "<u4").tolist()
+    first = [0, *accumulate(frequency)]
+    state, symbols = 0, []
+    while words and state < 1 << 32:
+        state = state << 32 | words.pop()
+    for _ in range(size):
+        remainder = state & (1 << 24) - 1
+        symbol = bisect_right(first, remainder) - 1
+        symbols.append(symbol)
+        state = (state >> 24) * frequency[symbol] + remainder - first[symbol]
+        if state < 1 << 32 and words:
+            state = state << 32 | words.pop()
+    need(state == 0 and not words, "the coder's end isn't the symbols'")
+    return symbols
 
 
 def read_counts(bits: Bits, letters: int, size: int) -> list[int]:
@@ -387,9 +409,7 @@ def read_counts(bits: Bits, letters: int, size: int) -> list[int]:
 
 def decode_adaptive(payload: bytes, shape: tuple[int, ...]) -> Array:
     size = math.prod(shape)
-    need(bool(size) == bool(payload), "bytes for no symbols, or none for some")
-    if not size:
-        return np.zeros(0, np.int64)
+    need(len(payload) > 0, "a payload is cut short")
     if payload[0] == 0:  # as they are
         need(len(payload) == 1 + 4 * size, "the length of symbols")
         return np.frombuffer(payload, "<i4", offset=1)
@@ -561,35 +581,21 @@ def significance_contexts(
     one = [min(v, 1) for v in two]
     around = 2 * (two[0] + two[4] + two[10] + two[14] + two[15]) + two[1] + two[5] + one[8] + one[9] + one[11] + one[12]
     return [
-        0,
-        digits(3, two[0], two[1], two[4], two[5]),
-        by_row * 20 + by_column,
-        digits(3, by_column, two[0], two[4]),
-        digits(3, by_row, two[0], two[10]),
-        digits(2, two[10], one[11], one[12]) * 9 + digits(3, two[0], two[4]),
-        digits(3, place[0], two[14], two[15]),
-        place[1],
-        place[2],
-        spread * 20 + by_column,
+        0, digits(3, two[0], two[1], two[4], two[5]), by_row * 20 + by_column, digits(3, by_column, two[0], two[4]),
+        digits(3, by_row, two[0], two[10]), digits(2, two[10], one[11], one[12]) * 9 + digits(3, two[0], two[4]),
+        digits(3, place[0], two[14], two[15]), place[1], place[2], spread * 20 + by_column,
         (min(inside, 3) * 16 + min(around, 15)) * 10 + spread,
-    ]
+    ]  # fmt: skip
 
 
 def sign_contexts(near: list[int], place: tuple[int, int, int], tilt_row: int, tilt_column: int) -> list[int]:
     sign = [0 if v == 0 else 1 if v > 0 else 2 for v in near]
     return [
-        0,
-        digits(3, sign[0], sign[1], sign[4], sign[5]),
-        tilt_row * 7 + tilt_column,
-        digits(3, tilt_column, sign[0], sign[4]),
-        digits(3, tilt_row, sign[0], sign[10]),
-        digits(3, sign[10], sign[11], sign[12], sign[0], sign[4]),
-        digits(3, place[0], sign[14], sign[15]),
-        place[1],
-        place[2],
-        tilt_column * 3 + sign[10],
-        digits(3, sign[14], sign[15]) * 7 + tilt_column,
-    ]
+        0, digits(3, sign[0], sign[1], sign[4], sign[5]), tilt_row * 7 + tilt_column,
+        digits(3, tilt_column, sign[0], sign[4]), digits(3, tilt_row, sign[0], sign[10]),
+        digits(3, sign[10], sign[11], sign[12], sign[0], sign[4]), digits(3, place[0], sign[14], sign[15]),
+        place[1], place[2], tilt_column * 3 + sign[10], digits(3, sign[14], sign[15]) * 7 + tilt_column,
+    ]  # fmt: skip
 
 
 def magnitude_contexts(
@@ -598,18 +604,10 @@ def magnitude_contexts(
     seven = [min(abs(v), 7) for v in near]
     two = [min(v, 2) for v in seven]
     return [
-        0,
-        seven[0] * 8 + seven[4],
-        by_row * 20 + by_column,
-        digits(3, by_column, two[0], two[4]),
-        negative * 20 + by_row,
-        seven[10] * 8 + seven[0],
-        digits(3, place[0], two[14], two[15]),
-        place[1],
-        place[2],
-        min(seven[0] + seven[4] + seven[10] + seven[14] + seven[15], 31) * 2 + negative,
-        tilt_column * 2 + negative,
-    ]
+        0, seven[0] * 8 + seven[4], by_row * 20 + by_column, digits(3, by_column, two[0], two[4]),
+        negative * 20 + by_row, seven[10] * 8 + seven[0], digits(3, place[0], two[14], two[15]), place[1], place[2],
+        min(seven[0] + seven[4] + seven[10] + seven[14] + seven[15], 31) * 2 + negative, tilt_column * 2 + negative,
+    ]  # fmt: skip
 
 
 def digits(radix: int, *values: int) -> int:
