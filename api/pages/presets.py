@@ -66,4 +66,15 @@ PRESETS = [
         ],
         [{"method": "quantize.codebook", "finetune": None}, {"method": "encode"}],
     ),
+    Preset(
+        "smallest",
+        "Smallest",
+        "Trained for few bytes: weights become small whole numbers, as few as half a point of accuracy on validation "
+        "allows, and all is entropy-coded. The smallest file to store and send; nothing runs faster.",
+        [{"method": "quantize.entropy", "accuracy_drop": 0.5, "levels": 3}, {"method": "encode"}],
+        [
+            {"method": "quantize.codebook", "convolution_bits": 6, "linear_bits": 4, "finetune": None},
+            {"method": "encode"},
+        ],
+    ),
 ]
