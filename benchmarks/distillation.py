@@ -166,7 +166,7 @@ def ensemble(options: Options) -> None:
         rows = {}
         for who, chosen in (("five", teachers), ("best", [best])):
             arm = lambda r, s: _taught(_lenet(s), chosen, data, r, s, epochs, temperature=4.0, hard_labels=False)  # noqa: B023, E731
-            rows[who] = _seeds(f"ensemble {epochs:g} {name} {who}", arm, data, options, RATES)
+            rows[who] = _seeds(f"ensemble {epochs:g} {name} {who}", arm, data, options, LOW_RATES)
         _compare(f"five teachers ({name}) against the best of them", rows["five"], rows["best"], 0.0, options)
 
 
