@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from compression.errors import IntakeError
+from compression.intake.onnx.edit import is_call
 from compression.intake.onnx.importer import Stop
 from compression.intake.onnx.runtime import ORT_ERRORS, open_reference, run_bounded
 from compression.intake.onnx.signature import Declared
@@ -97,8 +100,17 @@ def random_inputs(network: Network, batch: int) -> tuple[Tensor, ...]:
     return tuple(values)
 
 
+_aten = torch.ops.aten
+_KEEPING = (
+    _aten._to_copy,  # noqa: SLF001
+    _aten.remainder, _aten.slice, _aten.select, _aten.expand, torch.reshape, torch.flatten,
+    torch.squeeze, torch.unsqueeze, torch.transpose, torch.permute, torch.chunk, operator.getitem,
+)  # fmt: skip
+
+
 def _rows(network: Network) -> dict[fx.Node, int]:
-    """The inputs that embeddings are asked with, directly or through functions, with the rows of the shortest."""
+    """The inputs that embeddings are asked with, as they are or through what keeps their values, with the rows of the
+    shortest. A mask that places are counted from would count beyond the rows, were it drawn so."""
     found: dict[fx.Node, int] = {}
     for node in network.module.graph.nodes:
         leaf = network.module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -111,5 +123,5 @@ def _rows(network: Network) -> dict[fx.Node, int]:
             seen.add(source)
             if source.op == "placeholder" and isinstance(leaf, nn.Embedding):
                 found[source] = min(found.get(source, leaf.num_embeddings), leaf.num_embeddings)
-            waiting += source.all_input_nodes if source.op == "call_function" else []
+            waiting += source.all_input_nodes if is_call(source, *_KEEPING) else []
     return found

@@ -35,6 +35,8 @@ def _broadcast(editor: Editor, node: fx.Node) -> Value | None:
         entry.args[0] if is_call(entry, _aten.expand) and editor.stored(entry.args[0]) is not None else entry  # type: ignore[union-attr]
         for entry in node.args
     ]
+    if plain == list(node.args):
+        return None
     values = [editor.value(entry) if isinstance(entry, fx.Node) else entry for entry in plain]
     found = editor.trace.call(node.target, *values)  # type: ignore[arg-type]
     return found if found.shapes == editor.value(node).shapes else None

@@ -126,7 +126,7 @@ def _bias(editor: Editor, node: fx.Node) -> Value | None:
         width = leaf.weight.shape[0] if not isinstance(leaf, nn.ConvTranspose2d) else leaf.out_channels
         stored = torch.tensor([float(other)]) if width == 1 and is_number(other) else editor.stored(other)  # type: ignore[arg-type]
         behind = _AXES_IN_SPACE.get(type(leaf), 0)
-        if stored is None or (stored.numel() > 1 and stored.dim() > len(editor.shape(layer))):
+        if stored is None or stored.dim() > len(editor.shape(layer)):
             continue
         lengths = [1] * (stored.dim() - 1 - behind) + [width] + [1] * behind
         if list(stored.shape) == lengths or stored.numel() == width == 1:
@@ -143,6 +143,8 @@ def _parted_bias(editor: Editor, node: fx.Node) -> Value | None:
             continue
         rows, parts = editor.shape(layer)[:-1], list(editor.shape(parted))  # type: ignore[arg-type]
         plain = list(stored.shape)
+        if len(plain) > len(parts):
+            continue  # the sum has more axes
         while len(plain) > len(parts) - len(rows) and plain[0] == 1:
             plain.pop(0)
         if tuple(parts[: len(rows)]) != rows or plain != parts[len(rows) :]:

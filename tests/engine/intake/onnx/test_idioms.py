@@ -391,3 +391,32 @@ def test_weights_that_several_layers_share_stay_one(tmp_path):
     ]
     network = lifted(model(nodes, [draw("table", 7, 4)], ("n", 3), dtype=TensorProto.INT64), tmp_path / "model.onnx")
     assert len(list(network.module.parameters())) == 1
+
+
+@pytest.mark.parametrize("count", ["CumSum", "Mul"])
+def test_a_mask_that_places_are_counted_from_stays_a_mask(count, tmp_path):
+    """Drawn as ids are, it would count beyond the stored places, and the file wouldn't run."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ("n", 12)) for name in ("ids", "mask")]
+    nodes = [
+        node(count, ["mask", "by"], ["p"]),
+        node("Gather", ["places", "p"], ["e"]),
+        node("Gather", ["words", "ids"], ["w"]),
+        node("Add", ["e", "w"], ["y"]),
+    ]
+    by = 1 if count == "CumSum" else np.arange(1, 13)[None]
+    made = model(nodes, [draw("places", 20, 4), draw("words", 50, 4), tensor("by", by, np.int64)], inputs=inputs)
+    assert kinds(lifted(made, tmp_path / "model.onnx")).count("Embedding") == 2
+
+
+@pytest.mark.parametrize(("width", "parts", "bias"), [(1, None, (1, 1, 1, 1)), (6, [0, -1, 2, 3], (1, 1, 1, 2, 3))])
+def test_a_sum_of_more_axes_than_its_layer_is_no_bias(width, parts, bias, tmp_path):
+    layer = [node("MatMul", ["x", "w"], ["m"])]
+    layer += [node("Reshape", ["m", "parts"], ["r"])] if parts else []
+    nodes = [
+        *layer,
+        node("Add", [layer[-1].output[0], "b"], ["a"]),
+        node("Squeeze", ["a", "first"], ["y"]),
+    ]
+    stored = [draw("w", 4, width), draw("b", *bias), tensor("parts", parts or [], np.int64)]
+    made = model(nodes, [*stored, tensor("first", [0], np.int64)], SEQUENCE)
+    assert "add" in kinds(lifted(made, tmp_path / "model.onnx"))
