@@ -25,7 +25,8 @@ def tried(dataset: Dataset, network: Network) -> Dataset:
     logits of a label that all of them have may well lie within 0 and 1. Where no sample of any class has a logit
     outside, every label is said of every sample, and the network is as good as wrong.
     """
-    chosen = torch.linspace(0, len(dataset.train) - 1, min(SAMPLES, len(dataset.train))).round().long()
+    count = len(dataset.train)
+    chosen = torch.linspace(0, count - 1, min(SAMPLES, count), dtype=torch.float64).round().long()
     try:
         values = run(network.module, tuple(dataset.train.take(chosen).inputs.values()))
     except IntakeError as error:
