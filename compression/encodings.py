@@ -115,7 +115,9 @@ class Codebook:
 
     def select(self, dim: int, kept: Tensor) -> Codebook:
         rows = self.rows.index_select(0, kept) if self.rows is not None and dim == 0 else self.rows
-        return Codebook(self.codes.index_select(dim, kept), rows)
+        # Numbered anew: a file has no more values than entries, and no more codebooks than slices.
+        codes = self.codes.index_select(dim, kept)
+        return Codebook(_closed_up(codes), None if rows is None else _closed_up(rows))
 
     def tensors(self) -> dict[str, Tensor]:
         return {"codes": self.codes} if self.rows is None else {"codes": self.codes, "rows": self.rows}
@@ -186,6 +188,12 @@ class Grid:
 
 
 ENCODINGS: Mapping[str, type[Mask] | type[Codebook] | type[Grid]] = {"mask": Mask, "codebook": Codebook, "grid": Grid}
+
+
+def _closed_up(numbers: Tensor) -> Tensor:
+    """The same order without gaps, from 0 on; -1 stays."""
+    places: Tensor = torch.unique(numbers, return_inverse=True)[1]
+    return places - int(bool((numbers < 0).any()))
 
 
 def _parts(tensors: Mapping[str, Tensor], **dtypes: torch.dtype) -> list[Tensor]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from compression.container.file import read_container
+from compression.container.network import encode
 from compression.encodings import Codebook, Encoding, Grid, Mask
 from compression.network import Network
 from compression.training.loop import train
@@ -51,6 +53,24 @@ def test_a_cut_commutes_with_the_encoding(name: str, dim: int) -> None:
     less = encoding.select(dim, kept)
     cut = value.index_select(dim, kept)
     assert torch.equal(less.value(less.free(cut)), cut)
+
+
+def test_codebooks_of_a_tensor_cut_to_a_few_entries_fit_a_file() -> None:
+    """Of 60 values and 6 codebooks, numbers above those of the entries and slices left."""
+    numbers = torch.arange(6 * 60).reshape(6, 60) % 60
+    numbers[5, 30] = -1
+    encoding = Codebook(numbers, torch.arange(6))
+    value = encoding.value(encoding.free(torch.randn(6, 60, generator=torch.Generator().manual_seed(0))))
+    rows, columns = torch.tensor([4, 5]), torch.tensor([30, 58, 59])
+    cut = value.index_select(0, rows).index_select(1, columns)
+    less = encoding.select(0, rows).select(1, columns)
+    again = Codebook.read(less.tensors(), cut.shape)
+    assert (again.count(), again.size()) == (2, 3)
+    assert torch.equal(again.value(again.free(cut)), cut)
+    assert int((again.codes < 0).sum()) == 1
+    network = network_of(nn.Sequential(nn.Linear(3, 2)), 3).replaced(encodings={"0.weight": again})
+    network.project()
+    assert read_container(encode(network).file).tensors[0].kind == "codebook"
 
 
 @pytest.mark.parametrize("name", EVERY)
