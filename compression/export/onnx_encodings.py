@@ -69,6 +69,7 @@ def encode_parameters(
             plain[name] = "it takes no more bytes as it is"
             continue
         model.graph.initializer.remove(stored)
+        del initializers[stored.name]
         model.graph.initializer.extend(tensors)
         decoders += nodes
     rest = list(model.graph.node)

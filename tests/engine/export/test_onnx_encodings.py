@@ -127,6 +127,19 @@ def test_matrices_that_the_exporter_transposes_are_found(tmp_path: Path) -> None
     compare_file(network, "full", tmp_path / "net.onnx")
 
 
+def test_two_transposed_matrices_of_the_same_numbers_are_both_written(tmp_path: Path) -> None:
+    small = {"in_channels": 1, "height": 12, "width": 8, "embedding": 24, "depth": 2, "heads": 3, "hidden": 48}
+    network = zoo_network("vit-tiny", small, seed=0)
+    names = [f"blocks.{block}.mlp.fc1.weight" for block in range(2)]
+    with torch.no_grad():
+        for name in names:
+            network.module.get_parameter(name).zero_()  # as strong pressure on the rate leaves them
+    network = network.replaced(encodings={name: Grid(torch.tensor(0.01), -7, 7) for name in names})
+    plain = write(network, tmp_path / "net.onnx")
+    assert set(plain.values()) <= {"the exporter made another tensor of it"}
+    compare_file(network, "full", tmp_path / "net.onnx")
+
+
 def test_what_stays_plain_is_named_with_the_reason(tmp_path: Path) -> None:
     network = encoded({"head.bias": Grid(torch.tensor(0.01), -8, 7), BIG: Grid(torch.tensor(1e-7), -(2**22), 2**22)})
     assert write(network, tmp_path / "net.onnx") == {
