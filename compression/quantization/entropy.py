@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from compression.container.network import encode
 from compression.distillation.alteration import alteration_for
 from compression.distillation.lesson import Distilling, Lesson
 from compression.distillation.teachers import Teacher
-from compression.encodings import Grid
+from compression.encodings import Encoding, Grid
 from compression.errors import SpecError
 from compression.network import Network
 from compression.pruning.weights import weight_names
@@ -142,10 +142,8 @@ def _round(
     total = sum(value.numel() for value in start.module.parameters())
     learned = {}
     for name in names:
-        value, encoding = start.module.get_parameter(name), start.encodings.get(name)
-        step = (
-            encoding.step if isinstance(encoding, Grid) else step_for(value, spec.levels, per_channel=spec.per_channel)
-        )
+        value = start.module.get_parameter(name)
+        step = _first_step(value, start.encodings.get(name), spec)
         learned[name] = LearnedGrid(step, spec.levels, value.shape, weight / total)
     span = ((number - 1) / spec.rounds, number / spec.rounds)
     stage = f"round-{number}"
@@ -163,6 +161,14 @@ def _round(
     done = Round(weight, trained, file_bytes(trained), facts["history"][-1])
     context.progress(span[1], f"round {number} of {spec.rounds}: {done.file_bytes} bytes", file_bytes=done.file_bytes)
     return done
+
+
+def _first_step(value: Tensor, encoding: Encoding | None, spec: QuantizeEntropy) -> Tensor:
+    """That of the grid which a round before has left. Another step's grid, of other levels, would clip the weights."""
+    apart = spec.per_channel and value.dim() > 1
+    if isinstance(encoding, Grid) and encoding.high == spec.levels and bool(encoding.step.dim()) == apart:
+        return encoding.step
+    return step_for(value, spec.levels, per_channel=spec.per_channel)
 
 
 def _rate_distortion(

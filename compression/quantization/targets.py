@@ -48,7 +48,7 @@ def first_weight(spec: QuantizeEntropy, context: Context) -> float:
     limit = byte_limit(spec, context)
     if limit is None:
         return FIRST_WEIGHT
-    return cost_of(context.original).bytes / max(1, limit) / RATIO_OF_FIRST_WEIGHT
+    return cost_of(context.original).bytes / limit / RATIO_OF_FIRST_WEIGHT
 
 
 def next_start(
@@ -87,7 +87,7 @@ def chosen(rounds: list[Round], spec: QuantizeEntropy, allowed: float, limit: in
 
 def byte_limit(spec: QuantizeEntropy, context: Context) -> int | None:
     if spec.ratio is not None:
-        return math.floor(cost_of(context.original).bytes / spec.ratio)
+        return max(1, math.floor(cost_of(context.original).bytes / spec.ratio))
     return spec.bytes
 
 

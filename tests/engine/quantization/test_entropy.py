@@ -17,10 +17,10 @@ from compression.encodings import Grid
 from compression.errors import SpecError
 from compression.methods.quantize.entropy import QuantizeEntropy, apply, check
 from compression.network import Network
-from compression.quantization.entropy import file_bytes
+from compression.quantization.entropy import file_bytes, on_grid
 from compression.quantization.importance import fisher
 from compression.quantization.learned_grid import LearnedGrid
-from compression.quantization.targets import Round, allowed_accuracy, chosen, next_start
+from compression.quantization.targets import Round, allowed_accuracy, byte_limit, chosen, next_start
 from compression.training.loop import train
 from compression.training.spec import Training
 from tests.engine.nets import Chain, network_of
@@ -136,6 +136,24 @@ def test_a_target_of_accuracy_doubles_the_weight_and_then_halves_the_gap() -> No
     assert chosen(rounds, spec, 0.9, None).network is networks[2]
     assert chosen(rounds[1:2], spec, 0.9, None).network is networks[1]
     assert next_start(given, rounds[1:2], spec, 0.9, None) == (given, pytest.approx(1.0))
+
+
+def test_a_grid_of_other_levels_gets_a_step_of_its_own(tmp_path: Path) -> None:
+    """With the step of 127 levels, 7 would reach an eighteenth of the largest weight."""
+    network = chain()
+    fine = on_grid(network, ["conv2.weight"], QuantizeEntropy(levels=127, rate_weight=1))
+    spec = entropy(rate_weight=1e-6, rounds=1, training={**TRAINING, "learning_rate": 1e-6})
+    result = apply(fine, spec, context_for(tmp_path, fine)).network
+    largest = [float(side.module.get_parameter("conv2.weight").detach().abs().max()) for side in (network, result)]
+    assert largest[1] > 0.5 * largest[0]
+
+
+def test_a_ratio_that_leaves_less_than_a_byte_is_aimed_at_all_the_same(tmp_path: Path) -> None:
+    network = chain()
+    spec = entropy(ratio=100_000)
+    limit = byte_limit(spec, context_for(tmp_path, network))
+    assert limit == 1
+    assert next_start(network, [made(network, 1.0, 2000, 0.9)], spec, 0.0, limit) == (network, 4.0)
 
 
 def test_rounding_and_rdoq_without_training(tmp_path: Path) -> None:
