@@ -94,7 +94,9 @@ def declare(model: ModelProto, chosen: Mapping[str, Sequence[int]]) -> Declared:
     names = identifiers(entry.name for entry in entries)
     unknown = set(chosen) - set(names) - {entry.name for entry in entries}
     if unknown:
-        raise SpecError(f"the model has no input {min(unknown)}; it has {', '.join(names)}", "/architecture/inputs")
+        first = min(unknown)
+        why = "no operator reads the input" if first in {entry.name for entry in unused} else "the model has no input"
+        raise SpecError(f"{why} {first}; it has {', '.join(names)}", "/architecture/inputs")
     inputs, fixed, batches = [], [], dict[int | None, str]()
     for entry, name in zip(entries, names, strict=True):
         shape, dtype = declared_shape(entry), declared_dtype(entry)

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper
 
-from tests.engine.intake.onnx.graphs import kinds, lifted, model, tensor, weights
+from compression.errors import SpecError
+from compression.intake.model import read_model
+from tests.engine.intake.onnx.graphs import kinds, lifted, model, reference, tensor, weights, write
 
 node = helper.make_node
 draw = weights()
@@ -420,3 +423,16 @@ def test_a_sum_of_more_axes_than_its_layer_is_no_bias(width, parts, bias, tmp_pa
     stored = [draw("w", 4, width), draw("b", *bias), tensor("parts", parts or [], np.int64)]
     made = model(nodes, [*stored, tensor("first", [0], np.int64)], SEQUENCE)
     assert "add" in kinds(lifted(made, tmp_path / "model.onnx"))
+
+
+def test_an_input_that_no_operator_reads_is_left_out_and_told(tmp_path):
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", "k")) for name in ("more", "x")]
+    path = write(model([node("MatMul", ["x", "w"], ["y"])], [draw("w", 4, 3)], inputs=inputs), tmp_path / "model.onnx")
+    network = read_model(path, {"inputs": {"x": [4]}})
+    assert [entry.name for entry in network.signature.inputs] == ["x"]
+    assert network.provenance[0]["unused_inputs"] == ["more"]
+    (x,) = network.example(2)
+    (wanted,) = reference(path, (torch.zeros(1, 1), x))
+    torch.testing.assert_close(network.module(x), wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(SpecError, match="no operator reads the input more; it has x"):
+        read_model(path, {"inputs": {"x": [4], "more": [4]}})
