@@ -54,25 +54,28 @@ def prices(levels: Tensor, high: int) -> Prices:
     with torch.no_grad():
         magnitudes = levels.abs()
         odds = _log_odds(magnitudes > 0)
-        counts = torch.bincount(magnitudes.flatten().long(), minlength=high + 1).flip(0).cumsum(0).flip(0).float()
+        counts = torch.bincount(magnitudes.flatten().long(), minlength=high + 1).flip(0).cumsum(0).flip(0).double()
         # Of those that reach 1, 2, …: the share that goes further; the last can't.
         further = (counts[2:] + 0.5) / (counts[1:-1] + 1) if high > 1 else counts.new_zeros(0)
         stop = torch.cat([-torch.log2(1 - further), further.new_zeros(1)])
         go = -torch.log2(further)
+        stop, go = stop.float(), go.float()
         return Prices(F.softplus(odds) / LN2, F.softplus(-odds) / LN2 + 1 + stop[0], go + stop[1:] - stop[:-1])
 
 
 def _log_odds(nonzero: Tensor) -> Tensor:
-    """ln of the odds that an entry isn't zero, for each place."""
-    total = (nonzero.sum() + 0.5) / (nonzero.numel() + 1)
+    """ln of the odds that an entry isn't zero, for each place. In float32 the share of a large tensor, or a long row,
+    that has hardly a zero would be 1, and its odds no number; what is added per place is float32 again."""
+    total = (nonzero.sum().double() + 0.5) / (nonzero.numel() + 1)
     if nonzero.dim() < 2:
-        return torch.logit(total).expand(nonzero.shape)
+        return torch.logit(total).float().expand(nonzero.shape)
     rows = _density(nonzero, total, [index for index in range(nonzero.dim()) if index != 0])
     columns = _density(nonzero, total, [index for index in range(nonzero.dim()) if index != 1])
-    return (torch.logit(rows) + torch.logit(columns) - torch.logit(total)).expand(nonzero.shape)
+    rows, columns, total = (torch.logit(share).float() for share in (rows, columns, total))
+    return (rows + columns - total).expand(nonzero.shape)
 
 
 def _density(nonzero: Tensor, total: Tensor, axes: list[int]) -> Tensor:
-    count = nonzero.sum(axes, keepdim=True)
+    count = nonzero.sum(axes, keepdim=True).double()
     size = nonzero.numel() // max(1, count.numel())
     return (count + PRIOR * total) / (size + PRIOR)

@@ -50,6 +50,13 @@ def test_as_many_weights_cost_less_in_few_rows() -> None:
     assert each[2] == pytest.approx(each[1])
 
 
+def test_a_large_tensor_without_a_zero_has_finite_prices() -> None:
+    """Its rows' share of zeros is below what float32 can tell from none."""
+    price = prices(torch.full((400, 400), 2.0), 7)
+    assert all(bool(torch.isfinite(part).all()) for part in (price.zero, price.one, price.further))
+    assert bool((price.zero > price.one).all())
+
+
 @pytest.mark.parametrize("high", [1, 2, 7])
 def test_between_whole_levels_the_rate_is_a_straight_line_and_the_gradient_its_slope(high: int) -> None:
     levels = drawn(30, 20, high=high)
