@@ -105,7 +105,7 @@ class Distill(StepSpec):
         ge=0,
         le=64,
         description="pixels that images are moved by at most, in any direction, anew in each step; the teacher sees it "
-        "too. The best cure for few samples, where a class survives being moved",
+        "too. For few samples, where a class survives being moved",
     )
     exclude_classes: list[int | Annotated[str, Field(max_length=200)]] = Field(
         default=[], max_length=1000, description="classes (index or name) that the student never sees"
