@@ -13,6 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+MOST_VALUES = 1 << 24
+"""Of all codebooks of a parameter, where it has fewer entries than that."""
+
 
 class Encoding(Protocol):
     """`free(parameter)`: the free values whose parameter is nearest to the one given. `value(free)`: the parameter,
@@ -136,7 +139,10 @@ class Codebook:
                 raise ValueError("it needs a codebook's number for each slice of the first axis")
             if rows.numel() and not 0 <= rows.min() <= rows.max() < rows.numel():
                 raise ValueError("numbers of codebooks are out of range")
-        return cls(codes, rows)
+        found = cls(codes, rows)
+        if found.count() * found.size() > max(codes.numel(), MOST_VALUES):
+            raise ValueError("it has more values than memory is there for")
+        return found
 
 
 @dataclass(frozen=True)

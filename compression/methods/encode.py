@@ -42,14 +42,17 @@ def check(network: Network) -> Verdict:
 
 
 def apply(network: Network, spec: Encode, context: Context) -> StepResult:
-    from compression.container.network import container_of, encode
+    from compression.container.file import write_container
+    from compression.container.network import container_of
+    from compression.container.tensors import chooser
     from compression.measure.cost import cost_of
 
     record = {"step": "encode", "coder": spec.coder}
     provenance = (*network.provenance, record) if spec.provenance else ()
     delivery = {**network.delivery, "nwk": {"coder": spec.coder}}
     coded = network.replaced(provenance=provenance, delivery=delivery)
-    written = encode(coded, spec.coder)
+    container = container_of(coded)
+    written = write_container(container, chooser(spec.coder))
     weights = cost_of(context.original).bytes
     facts: dict[str, Any] = {
         "file_bytes": len(written.file),
@@ -64,7 +67,7 @@ def apply(network: Network, spec: Encode, context: Context) -> StepResult:
                 "bytes": written.tensors[tensor.name],
                 "bits_each": round(8 * written.tensors[tensor.name] / max(1, tensor.values.size), 3),
             }
-            for tensor in container_of(coded).tensors
+            for tensor in container.tensors
         ],
     }
     return StepResult(coded, facts)

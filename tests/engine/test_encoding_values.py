@@ -128,6 +128,14 @@ def test_what_does_not_fit_is_refused(
         cls.read(tensors, weight().shape)
 
 
+def test_codebooks_beyond_memory_are_refused() -> None:
+    """Few bytes of codes and numbers could ask for a table of their product."""
+    codes_, rows = torch.zeros(5000, 2, dtype=torch.int64), torch.zeros(5000, dtype=torch.int64)
+    codes_[0, 0], rows[0] = 9999, 4999
+    with pytest.raises(ValueError, match="memory"):
+        Codebook.read({"codes": codes_, "rows": rows}, codes_.shape)
+
+
 def test_a_grid_learns_where_rounding_after_each_step_would_stand_still(tmp_path: Path) -> None:
     """Small steps add up in the free values: the levels move though each step is far below half a grid step."""
     network = network_of(Chain(), 1, 8, 8)
