@@ -1,0 +1,19 @@
+"""What a parameter is restricted to: a mask, a codebook of shared values, a grid of evenly spaced ones.
+
+An encoding maps *free* values to the parameter. Training moves the free values, by gradients that come through that
+map; the parameter itself obeys the encoding at every moment, so whatever looks at the network sees what is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compression.encodings.codebook import Codebook
+from compression.encodings.encoding import Encoding, Learned
+from compression.encodings.grid import Grid
+from compression.encodings.mask import Mask
+
+__all__ = ["ENCODINGS", "Codebook", "Encoding", "Grid", "Learned", "Mask"]
+
+ENCODINGS: Mapping[str, type[Mask] | type[Codebook] | type[Grid]] = {"mask": Mask, "codebook": Codebook, "grid": Grid}
+"""By kind, for those that read one back."""
