@@ -13,7 +13,10 @@ from torch import fx
 from compression.errors import IntakeError
 from compression.intake.onnx import (
     rules_arithmetic,
-    rules_layers,
+    rules_convolutions,
+    rules_norms,
+    rules_pooling,
+    rules_products,
     rules_reductions,
     rules_resize,
     rules_sequences,
@@ -28,7 +31,10 @@ from compression.intake.shapes import RUN_ERRORS
 
 RULES: Mapping[str, Rule] = {
     **rules_arithmetic.RULES,
-    **rules_layers.RULES,
+    **rules_convolutions.RULES,
+    **rules_norms.RULES,
+    **rules_pooling.RULES,
+    **rules_products.RULES,
     **rules_shapes.RULES,
     **rules_resize.RULES,
     **rules_reductions.RULES,

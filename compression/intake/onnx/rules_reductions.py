@@ -11,7 +11,7 @@ import torch
 
 from compression.intake.onnx.call import Call, Rule
 from compression.intake.onnx.reshape import reshape_to
-from compression.intake.onnx.rules_layers import linear
+from compression.intake.onnx.rules_products import linear
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.value import CannotLift, Value
 

@@ -9,7 +9,7 @@ import torch
 
 from compression.intake.onnx.call import Call, Rule, tensor_of
 from compression.intake.onnx.reshape import reshape_to
-from compression.intake.onnx.rules_layers import embedding
+from compression.intake.onnx.rules_products import embedding
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.value import CannotLift, Length, Value
 
