@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 
 from compression.training.evaluate import metrics_of, top1
-from compression.training.loop import better
+from compression.training.progress import better
 
 
 def test_without_labels_a_classifier_is_judged_by_agreement_and_divergence() -> None:

@@ -16,8 +16,9 @@ from compression.encodings import Codebook, Mask
 from compression.errors import MethodError, SpecError
 from compression.events import Reporter
 from compression.network import Network
-from compression.training.loop import better, ruined, train
+from compression.training.loop import train
 from compression.training.losses import label_loss, soft_label_loss
+from compression.training.progress import better, ruined
 from compression.training.spec import Training
 from tests.engine.nets import Chain, network_of
 
