@@ -140,12 +140,13 @@ def check_head(head: Any) -> None:
     need(isinstance(head, list) and len(head) >= 4 and all(isinstance(part, str) for part in head[:3]), "a head")
     name, kind, dtype, shape, *more = head
     need(len(more) == {"plain": 0, "mask": 0, "codebook": 2, "grid": 3}.get(kind), f"the kind of {name!r}")
-    need(dtype in ("float32", "float64", "float16", "int64", "int32", "bool"), f"the type of {name!r}")
+    need(dtype in ("float32", "float64", *SHORT, "int64", "int32", "bool"), f"the type of {name!r}")
     need(
         isinstance(shape, list) and len(shape) <= 8 and all(whole(n, 0, 2**31 - 1) for n in shape),
         f"the shape of {name!r}",
     )
-    need(kind == "plain" or (dtype == "float32" and 1 <= len(shape) <= 4), f"the shape of {name!r}")
+    need(kind == "plain" or dtype == "float32" or (kind == "mask" and dtype in SHORT), f"the type of {name!r}")
+    need(kind == "plain" or 1 <= len(shape) <= 4, f"the shape of {name!r}")
     if kind == "codebook":
         need(
             whole(more[0], 1, max(shape[0], 1)) and whole(more[1], 1, max(math.prod(shape), 1)),
@@ -156,6 +157,9 @@ def check_head(head: Any) -> None:
         need(more[2] in ([], [shape[0]]), f"the steps of {name!r}")
 
 
+SHORT = ("float16", "bfloat16")
+
+
 def whole(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
@@ -164,7 +168,11 @@ def whole(value: Any, least: int, most: int) -> bool:
 
 
 def read_tensor(head: list[Any], data: Bytes) -> Array:
-    kind, dtype, shape = head[1], np.dtype(head[2]), tuple(head[3])
+    kind, shape = head[1], tuple(head[3])
+    if head[2] == "bfloat16":  # the upper halves of float32 numbers
+        upper = read_tensor([head[0], kind, "uint16", shape], data)
+        return (upper.astype(np.uint32) << 16).view(np.float32)
+    dtype = np.dtype(head[2])
     if kind == "plain":
         return read_elements(data, dtype, math.prod(shape)).reshape(shape)
     symbols = read_integers(data, shape)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from compression.container.sections import Bytes, join, malformed, split
-from compression.container.tensors import Choose, Tensor, read, write
+from compression.container.tensors import BFLOAT16, Choose, Tensor, read, write
 from compression.container.text import pack, unpack
 from compression.errors import IntakeError
 from compression.strict_json import parse_json
@@ -28,7 +28,8 @@ ELEMENTS_A_BYTE = 256
 MOST_ELEMENTS = 1 << 29
 """16 Mi elements may be of any few bytes; a larger network needs a byte for 256 of them: a mask or a level of an honest
 one costs more than a thirtieth of a bit. None has more than 2²⁹, 2 GiB."""
-_DTYPES = frozenset({"float32", "float64", "float16", "int64", "int32", "bool"})
+_DTYPES = frozenset({"float32", "float64", "float16", BFLOAT16, "int64", "int32", "bool"})
+_SHORT = frozenset({"float16", BFLOAT16})
 _LENGTHS = {"plain": 4, "mask": 4, "codebook": 6, "grid": 7}
 
 
@@ -91,8 +92,9 @@ def _check(head: Any) -> None:
     name, kind, dtype, shape = head[:4]
     if not (isinstance(kind, str) and isinstance(dtype, str) and _LENGTHS.get(kind) == len(head) and dtype in _DTYPES):
         raise malformed("a kind or type that isn't known", name)
-    if not _is_shape(shape) or (kind != "plain" and (dtype != "float32" or not 1 <= len(shape) <= 4)):
-        raise malformed("an impossible shape", name)
+    typed = kind == "plain" or dtype == "float32" or (kind == "mask" and dtype in _SHORT)
+    if not typed or not _is_shape(shape) or (kind != "plain" and not 1 <= len(shape) <= 4):
+        raise malformed("an impossible type or shape", name)
     elements, first = math.prod(shape), shape[0] if shape else 1
     if kind == "codebook" and not (_is_length(head[4], first) and _is_length(head[5], elements)):
         raise malformed("more codebooks than slices, or more values than elements", name)

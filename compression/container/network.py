@@ -11,6 +11,7 @@ import torch
 from compression.container.file import Container, Written, read_container, write_container
 from compression.container.sections import malformed
 from compression.container.tensors import Kind, Tensor, chooser
+from compression.encodings import Half
 from compression.errors import VerificationError
 from compression.intake.weights import network_document, network_from
 from compression.network import Network
@@ -50,6 +51,8 @@ def read_nwk(path: Path) -> Network:
         if parts.keys() & tensors.keys():
             raise malformed("two tensors of one name", tensor.name)
         tensors |= {name: torch.from_numpy(np.array(value)) for name, value in parts.items()}
+        if tensor.bfloat16:
+            tensors[tensor.name] = tensors[tensor.name].bfloat16()
     return network_from(tensors, container.network)
 
 
@@ -61,6 +64,10 @@ def _tensor(network: Network, name: str, value: torch.Tensor) -> Tensor:
     with torch.no_grad():
         if not torch.equal(encoding.value(encoding.free(value)), value):
             raise VerificationError(f"the parameter doesn't obey its {encoding.kind}", name)
+    if isinstance(encoding, Half):
+        masks = {part: keep.cpu().numpy() for part, keep in encoding.tensors().items()}
+        short = encoding.dtype == torch.bfloat16
+        return Tensor(name, "mask" if masks else "plain", values if short else values.astype(np.float16), masks, short)
     kinds: dict[str, Kind] = {"mask": "mask", "codebook": "codebook", "grid": "grid"}
     parts: dict[str, Any] = {part: tensor.cpu().numpy() for part, tensor in encoding.tensors().items()}
     return Tensor(name, kinds[encoding.kind], values, parts)

@@ -1,7 +1,8 @@
 """How one tensor lies in a `.nwk` file: as a list of coded parts. Numpy alone.
 
     kind        parts
-    plain       the bytes of its elements, little-endian; or one plane for each byte of an element
+    plain       the bytes of its elements, little-endian; or one plane for each byte of an element. Of a bfloat16 it
+                is the upper half of a float32
     mask        1 where an entry is kept, else 0 (the tensor's shape); the kept entries, plain
     codebook    code + 1, or 0 for a zero (the tensor's shape); the codebooks, flat, plain; where there are several, the
                 codebook's number for each slice of the first axis
@@ -31,6 +32,7 @@ Array = NDArray[Any]
 Choose = Callable[[NDArray[np.int32]], tuple[str, bytes]]
 """The coder's name and the payload, for integers."""
 
+BFLOAT16 = "bfloat16"
 TOLD_SECONDS = 15
 _LOG = logging.getLogger(__name__)
 _RAW, _PLANES = 0, 5
@@ -42,17 +44,19 @@ _NAMES = {number: name for name, number in _NUMBERS.items()}
 class Tensor:
     """`values`: as the network has them. `parts`: what the encoding consists of, by name, as numpy arrays: `keep`
     (bool), `codes` (int64) with `rows` (int64) where there are several codebooks, `step` (float32) with `range`
-    (int64, lowest and highest level)."""
+    (int64, lowest and highest level). `bfloat16`: the values, float32, are such; numpy has no type for them."""
 
     name: str
     kind: Kind
     values: Array
     parts: Mapping[str, Array] = field(default_factory=dict)
+    bfloat16: bool = False
 
     def head(self) -> list[Any]:
         """JSON: name, kind, type, shape, then what the kind adds: how many codebooks and values, or the range."""
         values = self.values
-        head: list[Any] = [self.name, self.kind, values.dtype.name, list(values.shape)]
+        dtype = BFLOAT16 if self.bfloat16 else values.dtype.name
+        head: list[Any] = [self.name, self.kind, dtype, list(values.shape)]
         if self.kind == "codebook":
             codes, rows = self.parts["codes"], self.parts.get("rows")
             head += [1 if rows is None else int(rows.max(initial=0)) + 1, max(1, int(codes.max(initial=-1)) + 1)]
@@ -71,6 +75,8 @@ def chooser(coder: str) -> Choose:
 def write(tensor: Tensor, choose: Choose) -> bytes:
     """The tensor's parts, one after the other."""
     values, parts = tensor.values, tensor.parts
+    if tensor.bfloat16:
+        values = (values.view(np.uint32) >> 16).astype(np.uint16)
     if tensor.kind == "mask":
         keep = parts["keep"]
         return _integers(keep, choose) + _plain(values[keep])
@@ -86,7 +92,8 @@ def write(tensor: Tensor, choose: Choose) -> bytes:
 def read(head: list[Any], data: Bytes) -> Tensor:
     """The tensor of this head. IntakeError: the parts don't fit it. The caller has checked that the shape is one that
     memory is there for."""
-    name, kind, dtype, shape = head[0], head[1], np.dtype(head[2]), tuple(head[3])
+    name, kind, shape, short = head[0], head[1], tuple(head[3]), head[2] == BFLOAT16
+    dtype = np.dtype(np.uint16 if short else head[2])
     if kind == "mask":
         kept = _read_integers(data, shape)
         if not np.isin(kept, (0, 1)).all():
@@ -94,7 +101,7 @@ def read(head: list[Any], data: Bytes) -> Tensor:
         keep = kept.astype(bool)
         values = np.zeros(shape, dtype)
         values[keep] = _read_plain(data, dtype, (int(keep.sum()),))
-        return Tensor(name, kind, values, {"keep": keep})
+        return Tensor(name, kind, _widened(values) if short else values, {"keep": keep}, short)
     if kind == "codebook":
         return _read_codebook(head, data)
     if kind == "grid":
@@ -104,7 +111,13 @@ def read(head: list[Any], data: Bytes) -> Tensor:
             raise malformed("a level out of range", name)
         parts = {"step": step, "range": np.array(head[4:6], np.int64)}
         return Tensor(name, kind, levels.astype(np.float32) * _along_rows(step, len(shape)), parts)
-    return Tensor(name, "plain", _read_plain(data, dtype, shape))
+    values = _read_plain(data, dtype, shape)
+    return Tensor(name, "plain", _widened(values) if short else values, bfloat16=short)
+
+
+def _widened(upper: Array) -> Array:
+    """The float32 numbers of which these are the upper halves."""
+    return (upper.astype(np.uint32) << 16).view(np.float32)
 
 
 def _read_codebook(head: list[Any], data: Bytes) -> Tensor:

@@ -1,9 +1,9 @@
 """Parameters as their encodings have them, in an `.onnx` file: small integers and what they stand for.
 
-A codebook is Gather(values, Cast(codes)) with codes of 8 or 16 bits, a grid Mul(Cast(levels), step). ONNX Runtime
-computes both once, when a session is made, so that a run takes no longer. `DequantizeLinear` would be the operator made
-for a grid, but ONNX Runtime keeps it for fusions of its own and, where there are none, runs it each time: measured at
-three times the latency of the plain matrix (docs/benchmarks.md).
+A codebook is Gather(values, Cast(codes)) with codes of 8 or 16 bits, a grid Mul(Cast(levels), step), floats of two
+bytes are Cast(floats). ONNX Runtime computes them once, when a session is made, so that a run takes no longer.
+`DequantizeLinear` would be the operator made for a grid, but ONNX Runtime keeps it for fusions of its own and, where
+there are none, runs it each time: measured at three times the latency of the plain matrix (docs/benchmarks.md).
 
 The exporter may have changed a parameter: scaled its channels (a folded BatchNorm) or transposed it. Both are found by
 comparing numbers, and undone by a factor for each channel or by transposing the integers. Anything else stays plain.
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from compression.encodings import Codebook, Encoding, Grid
+from compression.encodings import Codebook, Encoding, Float16, Grid, Half
 
 Floats = NDArray[np.float32]
 ROUNDING = 4e-7
@@ -44,11 +45,27 @@ class Coded:
         return Coded(self.integers.T, table, self.scaled)
 
 
+@dataclass(frozen=True)
+class Short:
+    """A parameter as floats of two bytes: `bits` (uint16), those of a float16 or a bfloat16."""
+
+    bits: NDArray[np.uint16]
+    bfloat16: bool
+
+    def value(self) -> Floats:
+        if self.bfloat16:
+            return (self.bits.astype(np.uint32) << 16).view(np.float32)
+        return self.bits.view(np.float16).astype(np.float32)
+
+    def transposed(self) -> Short:
+        return Short(self.bits.T, self.bfloat16)
+
+
 def encode_parameters(
     model: onnx.ModelProto, parameters: Mapping[str, Tensor], encodings: Mapping[str, Encoding]
 ) -> dict[str, str]:
     """Replaces initializers of `model`, in place, by nodes that compute them from fewer bytes. The parameters whose
-    codebook or grid the file doesn't hold, each with the reason."""
+    codebook, grid or short floats the file doesn't hold, each with the reason."""
     initializers = {entry.name: entry for entry in model.graph.initializer}
     decoders: list[onnx.NodeProto] = []
     plain = {}
@@ -78,8 +95,11 @@ def encode_parameters(
     return plain
 
 
-def coded_parameter(value: Tensor, encoding: Encoding) -> Coded | str:
-    """The parameter `value` by its codebook or grid; or why its integers take too many bits."""
+def coded_parameter(value: Tensor, encoding: Encoding) -> Coded | Short | str:
+    """The parameter `value` by its codebook or grid, or as short floats; or why its integers take too many bits."""
+    if isinstance(encoding, Half):
+        bits = value.to(encoding.dtype).contiguous().view(torch.int16).numpy().view(np.uint16)
+        return Short(bits, not isinstance(encoding, Float16))
     if isinstance(encoding, Codebook):
         zeros = bool((encoding.codes < 0).any())
         free = encoding.free(value)
@@ -101,9 +121,9 @@ def _packed(integers: NDArray[np.generic], table: Floats, *, scaled: bool) -> Co
 
 
 def _find(
-    coded: Coded, name: str, initializers: Mapping[str, TensorProto]
-) -> tuple[TensorProto, Coded, Floats | None] | None:
-    """The initializer that the parameter became, the integers in its layout, and the factor of each channel."""
+    coded: Coded | Short, name: str, initializers: Mapping[str, TensorProto]
+) -> tuple[TensorProto, Coded | Short, Floats | None] | None:
+    """The initializer that the parameter became, the numbers in its layout, and the factor of each channel."""
     if name in initializers:
         stored = numpy_helper.to_array(initializers[name])
         for axis in (None, 0, 1):
@@ -111,10 +131,11 @@ def _find(
             if factor is not None:
                 return initializers[name], coded, factor if factor.size else None
         return None
-    if coded.integers.ndim != 2:
-        return None
     turned = coded.transposed()
-    wanted, shape = turned.value(), list(turned.integers.shape)
+    wanted = turned.value()
+    if wanted.ndim != 2:
+        return None
+    shape = list(wanted.shape)
     alike = [entry for entry in initializers.values() if list(entry.dims) == shape]
     found = (entry for entry in alike if np.array_equal(numpy_helper.to_array(entry), wanted))
     entry = next(found, None)
@@ -136,8 +157,23 @@ def _factor(value: Floats, stored: NDArray[np.generic], axis: int | None) -> Flo
     return factor if bool((np.abs(value * factor - stored) <= ROUNDING * np.abs(stored)).all()) else None
 
 
-def _decoder(name: str, coded: Coded, factor: Floats | None) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+def _widened(name: str, short: Short, factor: Floats | None) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
     """Nodes and tensors that give the value `name`."""
+    wide = name if factor is None else f"{name}/wide"
+    kind = TensorProto.BFLOAT16 if short.bfloat16 else TensorProto.FLOAT16
+    stored = TensorProto(data_type=kind, dims=short.bits.shape, name=f"{name}/short")
+    stored.raw_data = short.bits.astype("<u2").tobytes()
+    nodes = [helper.make_node("Cast", [stored.name], [wide], f"{name}/Cast", to=TensorProto.FLOAT)]
+    if factor is None:
+        return nodes, [stored]
+    nodes.append(helper.make_node("Mul", [wide, f"{name}/factor"], [name], f"{name}/Mul"))
+    return nodes, [stored, numpy_helper.from_array(factor, f"{name}/factor")]
+
+
+def _decoder(name: str, coded: Coded | Short, factor: Floats | None) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    """Nodes and tensors that give the value `name`."""
+    if isinstance(coded, Short):
+        return _widened(name, coded, factor)
     integers, wide, table = f"{name}/integers", f"{name}/wide", f"{name}/values"
     tensors = [numpy_helper.from_array(np.ascontiguousarray(coded.integers), integers)]
     nodes = [helper.make_node("Cast", [integers], [wide], f"{name}/Cast")]

@@ -17,8 +17,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, fx, nn
 
-from compression.encodings import ENCODINGS, Encoding
-from compression.errors import IntakeError, SpecError
+from compression.encodings import ENCODINGS, Encoding, Half
+from compression.errors import IntakeError, SpecError, VerificationError
 from compression.graph_json import graph_to_json
 from compression.graph_parse import graph_from_json
 from compression.intake.shapes import run, shapes
@@ -46,16 +46,22 @@ class _NetworkDocument(_Strict):
     graph: dict[str, Any]
     inputs: list[_InputDocument] = Field(min_length=1, max_length=64)
     outputs: list[str] = Field(min_length=1, max_length=64)
-    encodings: dict[str, Literal["mask", "codebook", "grid"]]
+    encodings: dict[str, str]
     variants: dict[str, list[int]] = Field(min_length=1, max_length=1000)
     provenance: list[dict[str, Any]]
     delivery: dict[str, dict[str, Any]] = {}
 
 
 def save_network(network: Network, path: Path) -> None:
-    """Writes one `.safetensors` file that holds everything of `network`; equal networks give equal bytes."""
+    """Writes one `.safetensors` file that holds everything of `network`; equal networks give equal bytes. Parameters
+    that are floats of two bytes are written in their type. VerificationError: one isn't, for all its encoding says."""
     tensors = used_tensors(network.module)
     for name, encoding in network.encodings.items():
+        if isinstance(encoding, Half):
+            short = tensors[name].to(encoding.dtype)
+            if not torch.equal(short.float(), tensors[name]):
+                raise VerificationError(f"the parameter doesn't obey its {encoding.kind}", name)
+            tensors[name] = short
         tensors |= {f"{_PREFIX}{name}/{part}": tensor for part, tensor in encoding.tensors().items()}
     write_tensors(tensors, path, json.dumps(network_document(network), separators=(",", ":"), allow_nan=False))
 
@@ -137,6 +143,7 @@ def network_from(tensors: dict[str, Tensor], document: Any) -> Network:
         where = ".".join(str(part) for part in first["loc"])
         raise IntakeError(f"the network's description is malformed: {first['msg']}", where) from error
     parts = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_PREFIX)}
+    _widen(tensors, parsed.encodings)
     module = graph_from_json(parsed.graph, tensors)
     inputs = tuple(Input(spec.name, tuple(spec.shape), spec.dtype) for spec in parsed.inputs)
     _check_signature(module, inputs, parsed.outputs)
@@ -164,6 +171,18 @@ def network_from(tensors: dict[str, Tensor], document: Any) -> Network:
         shapes(module, inputs, batch)
     run(module, network.example(1))  # shapes alone don't tell that a type doesn't fit
     return network
+
+
+def _widen(tensors: dict[str, Tensor], kinds: Mapping[str, str]) -> None:
+    """Parameters stored as floats of two bytes become float32, in place."""
+    for name, kind in kinds.items():
+        if kind not in ENCODINGS:
+            raise IntakeError(f"an encoding that isn't known: {kind[:100]}", name[:200])
+        encoding = ENCODINGS[kind]
+        if issubclass(encoding, Half) and name in tensors:
+            if tensors[name].dtype != encoding.dtype:
+                raise IntakeError(f"a {kind} that is stored as {str(tensors[name].dtype).removeprefix('torch.')}", name)
+            tensors[name] = tensors[name].float()
 
 
 def _check_signature(module: fx.GraphModule, inputs: tuple[Input, ...], outputs: list[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compression.container.file import read_container
 from compression.container.network import encode
-from compression.encodings import Codebook, Encoding, Grid, Mask
+from compression.encodings import BFloat16, Codebook, Encoding, Float16, Grid, Mask
 from compression.network import Network
 from compression.training.loop import train
 from compression.training.spec import Training
@@ -33,6 +33,8 @@ EVERY: dict[str, Encoding] = {
     "codebook with zeros": Codebook(codes(-1)),
     "codebooks by row": Codebook(codes(-1), ROWS),
     "grid": Grid(torch.tensor(0.25), -4, 3),
+    "float16": Float16(),
+    "bfloat16 under a mask": BFloat16(weight(2) > 0),
     "grid by row": Grid(torch.rand(6, generator=torch.Generator().manual_seed(3)) + 0.1, -8, 7),
 }
 

@@ -39,6 +39,14 @@ def _system(document: dict[str, Any]) -> None:
     modules[next(iter(modules))]["kind"] = "os.system"
 
 
+def _head(document: dict[str, Any], what: str) -> Any:
+    return next(head for head in document["tensors"] if what in head[:3])
+
+
+def _another_short(document: dict[str, Any]) -> None:
+    _head(document, "float16")[2] = "bfloat16"
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "only its first bytes": lambda: MAGIC,
     "another version": lambda: MAGIC + b"\x02" + nwk()[5:],
@@ -55,6 +63,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "100,001 tensors": lambda: _described(lambda d: d.update(tensors=[["x", "plain", "float32", [0]]] * 100_001)),
     "a tensor of objects": lambda: _described(lambda d: d["tensors"][0].__setitem__(2, "object")),
     "a tensor by another name": lambda: _described(lambda d: d["tensors"][0].__setitem__(0, "__class__")),
+    "short floats of another type": lambda: _described(_another_short),
+    "a mask of no type there is": lambda: _described(lambda d: _head(d, "mask").__setitem__(2, "float8")),
     "a module that isn't listed": lambda: _described(_system),
 }
 

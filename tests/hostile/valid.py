@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.container.network import encode
-from compression.encodings import Codebook, Encoding, Grid, Mask
+from compression.encodings import Codebook, Encoding, Float16, Grid, Mask
 from compression.intake.lift import lift
 from compression.intake.pt2 import read_pt2
 from compression.intake.weights import save_network
@@ -93,7 +93,7 @@ def safetensors() -> bytes:
 
 @cache
 def nwk() -> bytes:
-    """The same network, coded; a mask, a codebook and a grid among its parameters."""
+    """The same network, coded; a mask, a grid and short floats among its parameters."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "net.pt2"
         source.write_bytes(pt2())
@@ -104,7 +104,7 @@ def nwk() -> bytes:
         lambda value: Codebook((value > 0).long()),
     ]
     weights = [(name, value.detach()) for name, value in network.module.named_parameters() if value.dim() > 1]
-    encodings = {name: kinds[index % 3](value) for index, (name, value) in enumerate(weights)}
+    encodings = {name: kinds[index % 3](value) for index, (name, value) in enumerate(weights)} | {"fc.bias": Float16()}
     coded = network.replaced(encodings=encodings)
     coded.project()
     return encode(coded, "range").file

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from onnx import AttributeProto, NodeProto, TensorProto
 
@@ -104,12 +105,21 @@ def _attribute(attribute: AttributeProto) -> Any:
 
 
 def tensor_of(stored: TensorProto) -> torch.Tensor:
-    """A stored tensor's numbers. CannotLift: of a type that isn't computed with."""
+    """A stored tensor's numbers; floats of two bytes too, which are there to be widened. CannotLift: of a type that
+    isn't computed with."""
     array = to_array(stored)
     dtype = TYPES[stored.data_type].dtype
-    if array is None or dtype not in _DTYPES:
+    if stored.data_type == TensorProto.BFLOAT16:
+        return _bfloat16(stored)
+    if array is None or dtype not in {*_DTYPES, "float16"}:
         raise CannotLift(f"it holds numbers of the type {dtype or TensorProto.DataType.Name(stored.data_type)}")
     return torch.from_numpy(array)
+
+
+def _bfloat16(stored: TensorProto) -> torch.Tensor:
+    raw = stored.raw_data
+    bits = np.frombuffer(raw, "<u2") if stored.HasField("raw_data") else np.array(stored.int32_data, np.int64)
+    return torch.from_numpy(bits.astype(np.uint16).view(np.int16).reshape(tuple(stored.dims))).view(torch.bfloat16)
 
 
 _DTYPES = frozenset({"float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool"})

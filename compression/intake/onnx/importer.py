@@ -46,6 +46,8 @@ _CONSTANTS = {
     "value_int": torch.int64,
     "value_ints": torch.int64,
 }
+_SHORT = frozenset({torch.float16, torch.bfloat16})
+"""Stored in these, numbers may be widened and nothing else."""
 OPERATORS = frozenset({*RULES, "Constant", "If"})
 """Every operator that is lifted, in the forms that docs/intake.md tells."""
 
@@ -121,6 +123,9 @@ class _Import:
             results = self._branch(node, attributes, values)
         elif node.op_type in RULES:
             inputs = [values[name] for name in node.input]
+            short = [entry.dtype for entry in inputs if entry is not None and entry.dtype in _SHORT]
+            if short and node.op_type != "Cast":
+                raise CannotLift(f"it computes in {str(short[0]).removeprefix('torch.')}")
             result = RULES[node.op_type](Call(node, inputs, attributes, self.opset, self.trace))
             results = (result,) if isinstance(result, Value) else result
         else:

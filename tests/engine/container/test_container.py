@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from compression.container.file import read_container
 from compression.container.network import container_of, encode, read_nwk, write_nwk
 from compression.container.sections import join, split, varint
 from compression.container.text import pack, unpack
-from compression.encodings import Codebook, Encoding, Grid, Mask
+from compression.encodings import BFloat16, Codebook, Encoding, Float16, Grid, Mask
 from compression.errors import IntakeError, VerificationError
 from compression.network import Network
 from compression.vocabulary import used_tensors
@@ -48,6 +49,18 @@ def encoded() -> Network:
     return network
 
 
+def shortened() -> Network:
+    encodings: dict[str, Encoding] = {
+        "f1.weight": Float16(),
+        "f1.bias": BFloat16(),
+        "f2.weight": BFloat16(drawn((100, 300), 0, 4) > 2),
+        "f3.weight": Float16(drawn((10, 100), 0, 4) > 2),
+    }
+    network = zoo_network("lenet300", {}, seed=0).replaced(encodings=encodings)
+    network.project()
+    return network
+
+
 def saved(network: Network, path: Path, coder: str = "auto") -> Path:
     write_nwk(network.replaced(delivery={"nwk": {"coder": coder}}), path)
     return path
@@ -58,9 +71,10 @@ def same(one: Network, other: Network) -> bool:
     return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
+@pytest.mark.parametrize("made", [encoded, shortened])
 @pytest.mark.parametrize("coder", ["auto", *CODERS])
-def test_an_encoded_network_comes_back_bit_for_bit(tmp_path: Path, coder: str) -> None:
-    network = encoded()
+def test_an_encoded_network_comes_back_bit_for_bit(tmp_path: Path, coder: str, made: Callable[[], Network]) -> None:
+    network = made()
     again = read_nwk(saved(network, tmp_path / "a.nwk", coder))
     assert same(network, again)
     assert again.signature == network.signature
@@ -198,6 +212,11 @@ EDITS = {
     "a tensor less": lambda d: d["tensors"].pop(),
     "an encoding that isn't there": lambda d: d["network"]["encodings"].pop("f1.weight"),
     "another kind of encoding": lambda d: d["network"]["encodings"].__setitem__("f1.weight", "mask"),
+    "a codebook of another type": lambda d: head(d, "f2.weight").__setitem__(2, "float16"),
+    "a mask of another type": lambda d: head(d, "f3.weight").__setitem__(2, "bfloat16"),
+    "floats of another type": lambda d: head(d, "f1.bias").__setitem__(2, "float16"),
+    "an encoding that nobody knows": lambda d: d["network"]["encodings"].__setitem__("f1.weight", "float8"),
+    "short floats that are levels": lambda d: d["network"]["encodings"].__setitem__("f1.weight", "float16"),
     "another shape": lambda d: head(d, "f3.weight").__setitem__(3, [100, 2]),
     "an operator that isn't allowed": lambda d: d["network"]["graph"]["modules"]["f1"].__setitem__("kind", "os.system"),
 }

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,11 @@ def codebook(name: str, codes: NDArray[np.int64], rows: NDArray[np.int64] | None
     return Tensor(name, "codebook", values, {"codes": codes} if rows is None else {"codes": codes, "rows": rows})
 
 
+def short_mask(name: str, keep: NDArray[np.bool_], values: NDArray[Any], bfloat16: bool = False) -> Tensor:
+    kept = np.where(keep, values.reshape(-1)[: keep.size].reshape(keep.shape), values.dtype.type(0))
+    return Tensor(name, "mask", kept, {"keep": keep}, bfloat16)
+
+
 def tensors(wide: int = 100) -> list[Tensor]:
     normal = np.random.default_rng(1).normal(size=(50, 40)).astype(np.float32)
     keep = sparse((5, 4, 3, 3), 0.3)
@@ -78,6 +84,9 @@ def tensors(wide: int = 100) -> list[Tensor]:
         Tensor("float32", "plain", normal),
         Tensor("float64", "plain", normal.astype(np.float64)[:5] / 3),
         Tensor("float16", "plain", normal.astype(np.float16)),
+        Tensor("bfloat16", "plain", (normal.view(np.uint32) & 0xFFFF0000).view(np.float32), {}, bfloat16=True),
+        short_mask("kept float16", keep, normal.astype(np.float16)),
+        short_mask("kept bfloat16", keep, (normal.view(np.uint32) & 0xFFFF0000).view(np.float32), bfloat16=True),
         Tensor("odd", "plain", np.array([-0.0, np.nan, np.inf, 1e-45], np.float32)),
         Tensor("int64", "plain", np.array(-(2**40))),
         Tensor("int32", "plain", drawn((3000,), -5, 5).astype(np.int32)),
@@ -169,7 +178,7 @@ def test_both_readers_refuse_and_read_the_same(data: st.DataObject, coder: str) 
     [
         (0, 1, "pickle"), (0, 1, ["mask"]), (0, 2, "object"), (0, 2, "float64"), (0, 3, [-1]), (0, 3, "5433"),
         (0, 3, [5, 4, 9.0]), (0, 3, [2**31 - 1] * 4), (1, 4, 2**31), (1, 5, 0), (1, 5, True), (2, 4, 1), (2, 5, 1),
-        (2, 6, [7]), (3, 0, "mask"),
+        (2, 6, [7]), (3, 0, "mask"), (1, 2, "float16"), (2, 2, "bfloat16"), (0, 2, "uint16"),
     ],
 )  # fmt: skip
 def test_a_head_that_lies_is_refused(tensor: int, place: int, value: object) -> None:
