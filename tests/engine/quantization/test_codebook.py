@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from compression.encodings import Codebook, Grid, Mask
-from compression.errors import MethodError, SpecError
+from compression.encodings import Codebook, Grid
+from compression.errors import SpecError
 from compression.events import Reporter
 from compression.intake.weights import save_network
 from compression.methods.quantize.codebook import QuantizeCodebook, apply, check
 from compression.network import Network
 from compression.pipeline import Job, compress, load
-from compression.pruning.weights import masked, weight_names
 from compression.publish import Outcome
 from compression.quantization.codebook import clustered, codebook_of
 from compression.spec import parse_job
@@ -41,46 +40,6 @@ def run(steps: list[dict[str, Any]], folder: Path) -> Outcome:
     job = Job(spec=spec, model=folder / "m.safetensors", data=folder / "d.npz", out=folder)
     reporter = Reporter(io.StringIO())
     return compress(job, load(job, reporter), reporter)
-
-
-def test_weights_are_those_of_layers() -> None:
-    assert weight_names(chain()) == WEIGHTS
-    assert weight_names(chain(), {"conv2", "norm2", "head"}) == ["conv2.weight", "head.weight"]
-
-
-@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.999])
-def test_the_smallest_go_in_each_layer(sparsity: float) -> None:
-    pruned = masked(chain(), WEIGHTS, sparsity, "layer")
-    for name in WEIGHTS:
-        before, after = chain().module.get_parameter(name).detach(), pruned.module.get_parameter(name).detach()
-        gone = round(sparsity * before.numel())
-        assert int((after == 0).sum()) == gone
-        assert torch.equal(after[after != 0], before[after != 0])
-        largest = np.sort(before.abs().flatten().numpy())[gone:]
-        np.testing.assert_array_equal(np.sort(after[after != 0].abs().numpy()), largest)
-
-
-def test_the_smallest_of_all_layers_go_and_what_is_masked_stays_so() -> None:
-    once = masked(chain(), WEIGHTS, 0.5, "global")
-    values = torch.cat([chain().module.get_parameter(name).detach().flatten() for name in WEIGHTS])
-    zeros = torch.cat([once.module.get_parameter(name).detach().flatten() for name in WEIGHTS]) == 0
-    assert int(zeros.sum()) == len(values) // 2
-    assert float(values[zeros].abs().max()) <= float(values[~zeros].abs().min())
-    with torch.no_grad():
-        once.module.get_parameter("head.weight").copy_(chain().module.get_parameter("head.weight"))  # grown again
-    twice = masked(once, WEIGHTS, 0.2, "global")
-    for name in WEIGHTS:
-        first, second = once.encodings[name], twice.encodings[name]
-        assert isinstance(first, Mask)
-        assert isinstance(second, Mask)
-        assert torch.equal(first.keep, second.keep)
-
-
-def test_a_quantised_weight_is_not_masked_but_named() -> None:
-    shared, _ = clustered(chain(), {"head.weight": 3}, None)
-    with pytest.raises(MethodError, match="prune before") as fault:
-        masked(shared, WEIGHTS, 0.5, "layer")
-    assert fault.value.where == "head.weight"
 
 
 def test_each_group_of_rows_has_values_of_its_own_and_zeros_none() -> None:
