@@ -20,7 +20,7 @@ from compression.quantization.rate import prices
 @dataclass(frozen=True)
 class LearnedGrid:
     """Levels from -`high` to `high`. `step`: where it begins, scalar or one for each slice of the first axis; `price`:
-    of a bit, in the loss."""
+    of a bit, in the loss; 0: the steps are learned by the loss alone."""
 
     step: Tensor
     high: int
@@ -42,6 +42,8 @@ class LearnedGrid:
         return learned + (exact - learned).detach()
 
     def penalty(self, free: Tensor) -> Tensor:
+        if not self.price:
+            return free.new_zeros(())
         weights, steps = self._parts(free)
         # The zeros cost nothing, however far the free values behind them are from zero: only the others press the step
         # upwards. Through all of them together, tensors came to be zero altogether, at a loss that kept rising.
