@@ -1,8 +1,8 @@
 """How much it costs to have one layer in few bits: measured, each layer and each number of bits by itself.
 
-Mixed-precision methods rank layers by such figures: HAWQ (Dong et al. 2019) estimates them from the Hessian, model
-compression toolkits (Sony's MCT) measure the distance of outputs. Here it is the loss itself, or the outputs' distance to
-the original's, on training samples: the validation split has no part in it.
+Mixed-precision methods rank layers by such figures: HAWQ (Dong et al. 2019) estimates them from the Hessian, Sony's
+Model Compression Toolkit measures how far outputs move. Here it is the rise of the loss itself, or of the outputs'
+distance to the original's, on training samples: the validation split has no part in it.
 """
 
 from __future__ import annotations
