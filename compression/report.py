@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from compression.export.writers import ExportedFile
 from compression.measure.claims import Claim, headline, size_claim, training_claims, worst_first
-from compression.measure.cost import LayerCost, NetworkCost
+from compression.integer import Figures
+from compression.measure.cost import LayerCost
 from compression.measure.delivered import Delivered
+from compression.measure.storage import Storage
 from compression.network import Signature
 from compression.spec import Preprocess
 from compression.usage import usage
@@ -30,7 +32,8 @@ class LayerChange(BaseModel):
 class Report(BaseModel):
     """`inputs`: what the run read, by hash. `measured_on`: the files that the runtime's figures are of. `usage`: code
     that runs each artifact, by format. `data`: task, splits, classes, ranges as the network gets them, and warnings;
-    None without data. `artifacts` doesn't list the report itself."""
+    None without data. `storage`: what masked weights are worth in files that leave zeros out; None where none is
+    masked. `artifacts` doesn't list the report itself."""
 
     model_config = ConfigDict(frozen=True)
     format: Literal[1] = 1
@@ -41,11 +44,12 @@ class Report(BaseModel):
     data: dict[str, Any] | None = None
     versions: dict[str, str]
     device: dict[str, Any]
-    original: NetworkCost
-    compressed: NetworkCost
+    original: Figures
+    compressed: Figures
     original_files: list[ExportedFile]
     artifacts: list[ExportedFile]
     delivered: Delivered
+    storage: Storage | None = None
     measured_on: str
     steps: list[dict[str, Any]]
     layers: list[LayerChange]
@@ -62,19 +66,22 @@ def build_report(
     versions: Mapping[str, str],
     device: Mapping[str, Any],
     signature: Signature,
-    original: NetworkCost,
-    compressed: NetworkCost,
+    original: Figures,
+    compressed: Figures,
     original_files: Sequence[ExportedFile],
     files: Sequence[ExportedFile],
     delivered: Delivered,
     steps: Sequence[Mapping[str, Any]],
     data: Mapping[str, Any] | None = None,
+    storage: Storage | None = None,
 ) -> Report:
     """Puts measured pieces together. `original_files` is what `export_network` gave for the original in the same
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
     declared = spec.get("data", {}).get("preprocess", {})
     preprocess = {name: Preprocess.model_validate(value) for name, value in declared.items()}
     claims = [*delivered.claims(), *training_claims(steps), *_size_claims(original_files, files, original.bytes)]
+    if storage is not None:
+        claims.append(storage.claim())
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)
     return Report(
         headline=headline(claims),
@@ -89,11 +96,16 @@ def build_report(
         original_files=list(original_files),
         artifacts=list(files),
         delivered=delivered,
-        measured_on=f"{measured}, and the original exported alike" if measured else TEMPORARY,
+        storage=storage,
+        measured_on=f"{measured}, and {_original(original)}" if measured else TEMPORARY,
         steps=[dict(step) for step in steps],
         layers=_layer_changes(original.layers, compressed.layers),
         usage={file.format: usage(file, signature, preprocess) for file in files if file.variant == "full"},
     )
+
+
+def _original(cost: Figures) -> str:
+    return "the file that was uploaded" if cost.macs is None else "the original exported alike"
 
 
 def _size_claims(original: Sequence[ExportedFile], files: Sequence[ExportedFile], weights: int) -> list[Claim]:

@@ -43,10 +43,10 @@ Effect = Literal["worse", "none", "better"]
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject`: baseline, size, latency, memory, accuracy, error, fidelity or training. `verdict` is one of "smaller",
-    "larger", "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy gained", "no loss shown",
-    "fidelity", "fidelity lost", "no gain", "not measured", "at chance" (the original itself guesses), "broken" (the
-    compressed network can't be used). `text` is the sentence with its figures."""
+    """`subject`: baseline, size, zeros, latency, memory, accuracy, error, fidelity or training. `verdict` is one of
+    "smaller", "larger", "pays when coded", "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy
+    gained", "no loss shown", "fidelity", "fidelity lost", "no gain", "not measured", "at chance" (the original itself
+    guesses), "broken" (the compressed network can't be used). `text` is the sentence with its figures."""
 
     subject: str
     verdict: str
