@@ -3,24 +3,27 @@
 The step's gradient is LSQ's (Esser et al. 2020, equations 3 and 5): round(v) − v inside the range, the limit outside
 (v = weight / step), times 1 / √(n · high). The free values are the weights followed by the logarithms of the steps, in
 one vector: a step stays above zero, and an optimizer that scales its moves (Adam) changes it by shares of itself.
+
+The gradients are written out: left to autograd, they took most of a step's time.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from compression.encodings import Encoding, Grid
-from compression.quantization.rate import prices
+from compression.quantization.rate import above, prices
 
 
 @dataclass(frozen=True)
 class LearnedGrid:
     """Levels from -`high` to `high`. `step`: where it begins, scalar or one for each slice of the first axis; `price`:
-    of a bit, in the loss; 0: the steps are learned by the loss alone."""
+    of a bit, in the loss."""
 
     step: Tensor
     high: int
@@ -31,33 +34,67 @@ class LearnedGrid:
         return torch.cat([parameter.flatten(), self.step.to(parameter.device).log().flatten()])
 
     def value(self, free: Tensor) -> Tensor:
-        weights, steps = self._parts(free)
-        gradient_scale = 1 / math.sqrt(max(1, weights.numel() // steps.numel()) * self.high)
-        steps = steps * gradient_scale + (steps - steps * gradient_scale).detach()
-        clipped = (weights / steps).clamp(-self.high, self.high)
-        levels = clipped + (clipped.round() - clipped).detach()
-        # In the exact numbers of the grid that remains: the detached sum above may be off in its last place.
-        exact = clipped.detach().round() * self._parts(free.detach())[1]
-        learned = levels * steps
-        return learned + (exact - learned).detach()
+        rounded: Tensor = _Rounded.apply(free, self)  # type: ignore[no-untyped-call]
+        return rounded
 
     def penalty(self, free: Tensor) -> Tensor:
         if not self.price:
             return free.new_zeros(())
-        weights, steps = self._parts(free)
-        # The zeros cost nothing, however far the free values behind them are from zero: only the others press the step
-        # upwards. Through all of them together, tensors came to be zero altogether, at a loss that kept rising.
-        zero = (weights.detach() / steps.detach()).round() == 0
-        scaled = (weights / torch.where(zero, steps.detach(), steps)).clamp(-self.high, self.high)
-        return self.price * prices(scaled.detach().round(), self.high).bits(scaled)
+        bits: Tensor = _Bits.apply(free, self)  # type: ignore[no-untyped-call]
+        return self.price * bits
 
     def settled(self, free: Tensor) -> Encoding:
-        steps = self._parts(free.detach())[1]
+        steps = self.parts(free.detach())[1]
         return Grid(steps.reshape(self.step.shape).cpu().clone(), -self.high, self.high)
 
-    def _parts(self, free: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, free: Tensor) -> tuple[Tensor, Tensor]:
         """The weights in their shape, and the steps in one that goes with it."""
         count = self.step.numel()
         steps = free[len(free) - count :].exp()
         wide = steps.reshape(-1, *[1] * (len(self.shape) - 1)) if self.step.dim() else steps.reshape(())
         return free[: len(free) - count].reshape(self.shape), wide
+
+    def joined(self, weights: Tensor, logarithms: Tensor) -> Tensor:
+        """A gradient of the free values, given that of the weights, and of the steps' logarithms weight by weight."""
+        steps = logarithms.flatten(1).sum(1) if self.step.dim() else logarithms.sum().reshape(1)
+        return torch.cat([weights.flatten(), steps])
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, free: Tensor, grid: LearnedGrid) -> Tensor:
+        context.save_for_backward(free)
+        context.grid = grid
+        weights, steps = grid.parts(free)
+        return (weights / steps).clamp_(-grid.high, grid.high).round_() * steps
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (free,), grid = context.saved_tensors, context.grid
+        weights, steps = grid.parts(free)
+        scaled = weights / steps
+        inside = 1 - above(scaled.abs(), grid.high)
+        levels = scaled.clamp(-grid.high, grid.high).round_()
+        scale = 1 / math.sqrt(max(1, weights.numel() // steps.numel()) * grid.high)
+        return grid.joined(gradient * inside, gradient * (levels - scaled * inside) * (steps * scale)), None
+
+
+class _Bits(torch.autograd.Function):
+    """The zeros cost nothing, however far the free values behind them are from zero: only the others press the step
+    upwards. Through all of them together, tensors came to be zero altogether, at a loss that kept rising."""
+
+    @staticmethod
+    def forward(context: Any, free: Tensor, grid: LearnedGrid) -> Tensor:
+        weights, steps = grid.parts(free)
+        scaled = weights / steps
+        levels = scaled.clamp(-grid.high, grid.high).round_()
+        price, magnitude = prices(levels, grid.high), scaled.abs()
+        slopes = price.slopes(magnitude)
+        not_zero = levels.abs_().clamp_(max=1)
+        pull = grid.joined(slopes * scaled.sign() / steps, -slopes * magnitude * not_zero)
+        context.save_for_backward(pull)
+        return price.bits(magnitude).to(free.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * context.saved_tensors[0], None

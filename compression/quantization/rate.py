@@ -9,6 +9,7 @@ through them: what has a gradient is the magnitude, along the straight lines bet
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,18 +35,35 @@ class Prices:
         sums = torch.cat([self.further.new_zeros(2), self.further.cumsum(0)])
         return torch.where(levels == 0, self.zero, self.one + sums[levels.abs().long()])
 
-    def bits(self, scaled: Tensor) -> Tensor:
-        """Of entries `scaled` (in units of the step, their magnitude at most as many as there are prices): what whole
-        levels cost, with straight lines between. One number, differentiable in `scaled`."""
-        magnitude = scaled.abs()
-        below = magnitude.detach().floor().clamp(max=len(self.further)).long()
-        first = F.relu(self.one - self.zero)
-        slopes = F.relu(self.further)
-        # A price that falls as a level grows would push it up: it is flat there.
-        before = torch.cat([slopes.new_zeros(2), slopes.cumsum(0)])[below]
-        slope = torch.cat([slopes.new_zeros(1), slopes, slopes.new_zeros(1)])[below]
-        above = first + before + slope * (magnitude - below)
-        return (self.zero + torch.where(below == 0, first * magnitude, above)).sum()
+    def bits(self, magnitude: Tensor) -> Tensor:
+        """Of entries of these magnitudes (in units of the step): what whole levels cost, with straight lines between,
+        and no more beyond the largest level. One number, float64, without a gradient: `slopes` is it."""
+        bits = self.zero.sum(dtype=torch.float64) + (self._first() * magnitude.clamp(max=1)).sum(dtype=torch.float64)
+        for level, slope in self._upwards(magnitude):
+            bits = bits + slope * (magnitude - level).clamp_(0, 1).sum(dtype=torch.float64)
+        return bits
+
+    def slopes(self, magnitude: Tensor) -> Tensor:
+        """∂ bits / ∂ magnitude of each entry, never negative: a price that falls as a level grows would push it up."""
+        first = self._first()
+        found = first - first * above(magnitude, 1)
+        for level, slope in self._upwards(magnitude):
+            found += slope * (above(magnitude, level) - above(magnitude, level + 1))
+        return found
+
+    def _first(self) -> Tensor:
+        return F.relu(self.one - self.zero)
+
+    def _upwards(self, magnitude: Tensor) -> Iterator[tuple[int, float]]:
+        """The levels above which some entry is, and what a bit of magnitude more costs there."""
+        slopes = F.relu(self.further).tolist()
+        most = float(magnitude.max()) if magnitude.numel() else 0.0
+        return ((level, slope) for level, slope in enumerate(slopes, 1) if level < most)
+
+
+def above(magnitude: Tensor, level: int) -> Tensor:
+    """1 where it is larger, else 0. In floats throughout, which on CPUs is many times faster than through masks."""
+    return (magnitude - level).sign_().clamp_(min=0)
 
 
 def prices(levels: Tensor, high: int) -> Prices:
@@ -53,20 +71,22 @@ def prices(levels: Tensor, high: int) -> Prices:
     of one axis all entries are alike)."""
     with torch.no_grad():
         magnitudes = levels.abs()
-        odds = _log_odds(magnitudes > 0)
-        counts = torch.bincount(magnitudes.flatten().long(), minlength=high + 1).flip(0).cumsum(0).flip(0).double()
+        odds = _log_odds(magnitudes.sign())
+        counts = torch.bincount(magnitudes.flatten().int(), minlength=high + 1).flip(0).cumsum(0).flip(0).double()
         # Of those that reach 1, 2, …: the share that goes further; the last can't.
         further = (counts[2:] + 0.5) / (counts[1:-1] + 1) if high > 1 else counts.new_zeros(0)
         stop = torch.cat([-torch.log2(1 - further), further.new_zeros(1)])
         go = -torch.log2(further)
         stop, go = stop.float(), go.float()
-        return Prices(F.softplus(odds) / LN2, F.softplus(-odds) / LN2 + 1 + stop[0], go + stop[1:] - stop[:-1])
+        odds, zero = odds / LN2, F.softplus(odds) / LN2  # softplus(−x) = softplus(x) − x
+        return Prices(zero, zero - odds + (1 + stop[0]), go + stop[1:] - stop[:-1])
 
 
 def _log_odds(nonzero: Tensor) -> Tensor:
-    """ln of the odds that an entry isn't zero, for each place. In float32 the share of a large tensor, or a long row,
-    that has hardly a zero would be 1, and its odds no number; what is added per place is float32 again."""
-    total = (nonzero.sum().double() + 0.5) / (nonzero.numel() + 1)
+    """Of ones and zeros (floats): ln of the odds that an entry isn't zero, for each place. In float32 the share of a
+    large tensor, or a long row, that has hardly a zero would be 1, and its odds no number; what is added per place is
+    float32 again."""
+    total = (nonzero.sum(dtype=torch.float64) + 0.5) / (nonzero.numel() + 1)
     if nonzero.dim() < 2:
         return torch.logit(total).float().expand(nonzero.shape)
     rows = _density(nonzero, total, [index for index in range(nonzero.dim()) if index != 0])
