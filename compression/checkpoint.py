@@ -1,7 +1,8 @@
 """Checkpoints: work that is done stays done, also when the process is killed and another machine goes on.
 
 A run has a fingerprint of everything that decides its outcome so far (input files, spec prefix, seed, versions, device,
-threads); a folder named by it holds the network and the facts. `stage` runs a piece of work or loads what it gave.
+threads); a folder named by it holds the network (or the file that runs in integers) and the facts. `stage` runs a piece
+of work or loads what it gave.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compression.events import Reporter
 from compression.intake.weights import load_network, save_network
+from compression.integer import IntegerOnnx, load_integer, save_integer
 from compression.network import Network
 
-Work = Callable[[], tuple[Network, dict[str, Any]]]
+Left = TypeVar("Left", Network, IntegerOnnx, Network | IntegerOnnx)
+"""What a piece of work leaves."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -44,23 +47,28 @@ class Checkpoints:
         return self.folder / f"{self.key}-{stage}"
 
     def has(self, stage: str) -> bool:
-        return (self.path(stage) / "network.safetensors").is_file()
+        return any((self.path(stage) / name).is_file() for name in ("network.safetensors", "model.onnx"))
 
-    def stage(self, stage: str, work: Work) -> tuple[Network, dict[str, Any]]:
+    def stage(self, stage: str, work: Callable[[], tuple[Left, dict[str, Any]]]) -> tuple[Left, dict[str, Any]]:
         """What `work()` returned, now or in an earlier run with the same fingerprint."""
         if not self.has(stage):
             self.save(stage, *work())
         folder = self.path(stage)
-        # The network is always the one read back, so that an undisturbed run and a resumed one go the same way.
-        return load_network(folder / "network.safetensors"), json.loads((folder / "facts.json").read_text())
+        # What is returned is always what was read back, so that an undisturbed run and a resumed one go the same way.
+        stored = folder / "network.safetensors"
+        network: Any = load_network(stored) if stored.is_file() else load_integer(folder)
+        return network, json.loads((folder / "facts.json").read_text())
 
-    def save(self, stage: str, network: Network, facts: dict[str, Any]) -> None:
+    def save(self, stage: str, network: Network | IntegerOnnx, facts: dict[str, Any]) -> None:
         final = self.path(stage)
         partial = final.with_name(final.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         (partial / "facts.json").write_text(json.dumps(facts, sort_keys=True, allow_nan=False))
-        save_network(network, partial / "network.safetensors")
+        if isinstance(network, IntegerOnnx):
+            save_integer(network, partial)
+        else:
+            save_network(network, partial / "network.safetensors")
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         self.announce(final)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """`checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there. `models`
+    """`original`: in the job of a model that couldn't be lifted, where no method runs that looks at it, that model.
+    `checkpoints` holds the step's own stages; `save_seconds` is how often training saves its place there. `models`
     are those that the job's steps name, by id. `counts_bytes`: the job delivers a coded file, so what each step
     saves of it is told."""
 

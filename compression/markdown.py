@@ -31,13 +31,15 @@ def render_markdown(report: Report) -> str:
         _data(report.data) if report.data else "",
         "## Steps" if report.steps else "",
         *[_step(step) for step in report.steps],
-        "## Layers",
-        _table(["layer", "type", "weight", "parameters", "MACs"], [_layer_row(change) for change in report.layers]),
+        "## Layers" if report.layers else "",
+        _table(["layer", "type", "weight", "parameters", "MACs"], [_layer_row(change) for change in report.layers])
+        if report.layers
+        else "",
         "## Time by node at batch 1",
         "As ONNX Runtime fuses the network; the slowest of each.",
         _table(["original", "µs", "compressed", "µs"], _node_rows(report.delivered)),
         "## Files",
-        _table(["file", "bytes", "relative error on reload", "SHA-256"], [_file_row(f) for f in report.artifacts]),
+        _table(["file", "bytes", "relative error", "SHA-256"], [_file_row(f) for f in report.artifacts]),
         *[f"```python\n{code}\n```" for code in report.usage.values()],
         "## What was asked",
         _facts({"seed": report.spec.get("seed"), **report.inputs}),
@@ -186,10 +188,13 @@ def _node_rows(delivered: Delivered, most: int = 12) -> list[list[str]]:
 
 
 def _file_row(file: ExportedFile) -> list[str]:
-    return [file.name, f"{file.bytes:,}", f"{file.max_relative_error:.1e}", f"`{file.sha256}`"]
+    error = f"{file.max_relative_error:.1e}, against {file.compared_with}"
+    return [file.name, f"{file.bytes:,}", error, f"`{file.sha256}`"]
 
 
-def _number_row(name: str, before: int, after: int) -> list[str]:
+def _number_row(name: str, before: int | None, after: int | None) -> list[str]:
+    if before is None or after is None:
+        return [name, *["not known" if side is None else f"{side:,}" for side in (before, after)], ""]
     return [name, f"{before:,}", f"{after:,}", f"{after / before:.1%} of it" if before else ""]
 
 

@@ -7,29 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from compression import device as devices
 from compression.checkpoint import Checkpoints, file_sha256, fingerprint
 from compression.container.network import encode
 from compression.context import Context
-from compression.data import Dataset, load_dataset
+from compression.data import Dataset, Split, load_dataset
 from compression.data.trial import tried
 from compression.errors import MethodError, Refusal, SpecError
 from compression.events import Reporter
 from compression.indices import check_indices
 from compression.intake.model import read_model
-from compression.measure.cost import cost_of
+from compression.integer import IntegerOnnx, Model, known_cost
+from compression.measure.runtime import predict
 from compression.model_ids import referenced_models
-from compression.network import Network
-from compression.opaque import OpaqueOnnx, verdict_on
+from compression.network import Network, Signature
+from compression.opaque import OpaqueOnnx, signature_of, tried_opaque, verdict_on
 from compression.publish import Outcome, export_original, publish
 from compression.registry import StepSpec, methods
 from compression.spec import JobSpec, require_data
 from compression.training.evaluate import metrics_of, outputs_of
-from compression.verify import check_runs
+from compression.verify import check_runs, check_runs_in_integers
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Given:
     """What the files hold, read and checked. `inputs`: all that decides the outcome, for fingerprint and report.
     `models`: those that the steps name, by id."""
 
-    original: Network
+    original: Network | OpaqueOnnx
+    signature: Signature
     data: Dataset | None
     device: torch.device
     inputs: dict[str, Any]
@@ -89,10 +93,15 @@ def load(job: Job, reporter: Reporter) -> Given:
     reporter.emit("loading", device=str(device), threads=job.threads)
     original = read_model(job.model, job.architecture)
     if isinstance(original, OpaqueOnnx):
-        raise _not_lifted(job.spec, original)
+        _check_takes_opaque(job.spec, original)
+        signature = signature_of(original, job.architecture)
+    else:
+        signature = original.signature
     files = _other_models(job)
-    data = load_dataset(job.data, original.signature, job.spec.data) if job.data is not None else None
-    if data is not None:
+    data = load_dataset(job.data, signature, job.spec.data) if job.data is not None else None
+    if data is not None and isinstance(original, OpaqueOnnx):
+        data = tried_opaque(data, original)
+    elif data is not None and isinstance(original, Network):
         check_indices(original, data)
         data = tried(data, original)
     inputs = {
@@ -109,7 +118,7 @@ def load(job: Job, reporter: Reporter) -> Given:
         inputs["models"] = {
             id_: {"sha256": file_sha256(f.path), "architecture": f.architecture} for id_, f in files.items()
         }
-    return Given(original, data, device, inputs, _read_models(job, files))
+    return Given(original, signature, data, device, inputs, _read_models(job, files))
 
 
 def _other_models(job: Job) -> dict[str, ModelFile]:
@@ -132,25 +141,28 @@ def _read_models(job: Job, files: Mapping[str, ModelFile]) -> dict[str, Network 
     return found
 
 
-def _not_lifted(spec: JobSpec, model: OpaqueOnnx) -> MethodError:
-    """Why the first step that takes no opaque model can't run. Nothing can be trained or exported without one."""
+def _check_takes_opaque(spec: JobSpec, model: OpaqueOnnx) -> None:
+    """MethodError: the first step that takes no opaque model, or not this one. SpecError: an export that needs more."""
     for step in spec.steps:
         verdict = verdict_on(model, methods()[step.method])
         if not verdict.applicable:
-            return MethodError(f"{step.method} can't run on this model: {verdict.reason}", verdict.where)
-    return MethodError(f"this model can't be exported anew: {model.stopped_by.why}", model.stopped_by.node)
+            raise MethodError(f"{step.method} can't run on this model: {verdict.reason}", verdict.where)
+    for index, export in enumerate(spec.exports):
+        if export != "onnx":
+            raise SpecError(f"this model can't be written as {export}: {model.stopped_by.why}", f"/exports/{index}")
 
 
 def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:
     """The steps. What is done already (`job.out / "checkpoints"`) isn't done again."""
-    network, records = given.original, []
+    network: Model = given.original
+    records = []
     configs = [entry.model_dump(mode="json") for entry in job.spec.steps]
     for index, step in enumerate(job.spec.steps):
         reporter.index = index
         key = f"{index}-{fingerprint(given.inputs, configs[: index + 1])}"
         context = Context(
             data=given.data,
-            original=given.original,
+            original=cast("Network", given.original),  # see Context: no method looks at it where it isn't one
             device=given.device,
             seed=job.spec.seed + 1000 * index,
             reporter=reporter,
@@ -164,17 +176,19 @@ def compress(job: Job, given: Given, reporter: Reporter) -> Outcome:
         records.append({"index": index, **record})
         reporter.emit("step_finished", index=index, record=records[-1])
     reporter.index = None
-    return Outcome(given.original, network, records, given.data, given.inputs)
+    if isinstance(network, OpaqueOnnx):
+        raise TypeError("a job has a step")
+    return Outcome(given.original, network, given.signature, records, given.data, given.inputs)
 
 
-def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, dict[str, Any]]:
+def _step(network: Model, step: StepSpec, context: Context) -> tuple[Network | IntegerOnnx, dict[str, Any]]:
     method = methods()[step.method]
 
-    def work() -> tuple[Network, dict[str, Any]]:
+    def work() -> tuple[Network | IntegerOnnx, dict[str, Any]]:
         verdict = method.check(network)
         if not verdict.applicable:
             raise MethodError(f"{step.method} can't run on this network: {verdict.reason}", verdict.where)
-        if len(network.variants) > 1 and not method.keeps_variants:
+        if isinstance(network, Network) and len(network.variants) > 1 and not method.keeps_variants:
             raise MethodError(f"{step.method} can't keep the network's variants", ", ".join(network.variants))
         before = figures(network, context.data, context)
         start = time.monotonic()
@@ -183,7 +197,10 @@ def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, 
         except SpecError as error:
             raise SpecError(error.message, f"/steps/{context.reporter.index}{error.where}") from error
         seconds = time.monotonic() - start
-        check_runs(result.network, network)
+        if isinstance(result.network, IntegerOnnx):
+            check_runs_in_integers(result.network, network)
+        else:
+            check_runs(result.network, cast("Network", network))
         return result.network, {
             "method": step.method,
             "config": step.model_dump(mode="json"),
@@ -198,22 +215,30 @@ def _step(network: Network, step: StepSpec, context: Context) -> tuple[Network, 
     return done
 
 
-def figures(network: Network, data: Dataset | None, context: Context) -> dict[str, float]:
+def figures(network: Model, data: Dataset | None, context: Context) -> dict[str, float]:
     """What the network costs, and how it does on the validation split (never on the test split).
     `coded_bytes`: of its `.nwk` file in the fast static coder."""
-    cost = cost_of(network)
-    found: dict[str, float] = {"parameters": cost.parameters, "nonzero": cost.nonzero, "macs": cost.macs}
-    if context.counts_bytes:
+    cost = known_cost(network)
+    found: dict[str, float] = {"parameters": cost.parameters, "nonzero": cost.nonzero}
+    if cost.macs is not None:
+        found["macs"] = cost.macs
+    if context.counts_bytes and isinstance(network, Network):
         found["coded_bytes"] = len(encode(network, "range").file)
     if data is None:
         return found
-    module = network.module.to(context.device)
-    outputs = outputs_of(module, data.validation, context.device)[-1].cpu()
-    module.to("cpu")
-    reference = None
-    if data.task is None:
-        original = context.original.module.to(context.device)
-        reference = outputs_of(original, data.validation, torch.device(context.device))[-1].cpu()
-        original.to("cpu")
+    outputs = last_output(network, data.validation, context.device)
+    reference = last_output(context.original, data.validation, context.device) if data.task is None else None
     metrics = metrics_of(outputs, data.validation.labels, data.task, reference)
     return found | {f"validation_{name}": value for name, value in metrics.items() if name != "score"}
+
+
+def last_output(network: Model, split: Split, device: torch.device) -> Tensor:
+    """Over the whole split, on the CPU: a network's in PyTorch, a file's in ONNX Runtime."""
+    if isinstance(network, Network):
+        module = network.module.to(device)
+        outputs = outputs_of(module, split, device)[-1].cpu()
+        module.to("cpu")
+        return outputs
+    given = network.file if isinstance(network, IntegerOnnx) else network.path
+    found = predict(given, {name: value.numpy() for name, value in split.inputs.items()})[-1]
+    return torch.from_numpy(found.astype(np.float32))

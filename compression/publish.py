@@ -78,7 +78,7 @@ def publish(
         delivered=_measure(outcome, before, aside if _extra(formats) else artifacts, latency_seconds),
         steps=outcome.steps,
         data=None if outcome.data is None else outcome.data.described(),
-        storage=measure_storage(outcome.network),
+        storage=measure_storage(outcome.network) if isinstance(outcome.network, Network) else None,
     )
     for folder in (before, aside):
         shutil.rmtree(folder)

@@ -11,20 +11,22 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 import compression.methods
 from compression.errors import SpecError
 
 if TYPE_CHECKING:
     from compression.context import Context
+    from compression.integer import IntegerOnnx
     from compression.network import Network
 
 State = Literal["float", "encoded", "integer", "coded"]
-"""Of a network between steps: as trained; restricted by encodings (training honours them); run in integer arithmetic;
-ready to be delivered, so that nothing may follow."""
+"""Of a network between steps: as trained; restricted by encodings (training honours them); run in integer arithmetic,
+as one `.onnx` file, or ready to be delivered: after both nothing may follow."""
 Form = Literal["lifted", "opaque"]
 """A `Network`, or a model that only runs in ONNX Runtime (`OpaqueOnnx`)."""
 
@@ -56,18 +58,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs: parameters, MACs at batch 1, bytes of its parameters in fp32."""
+    """What a network costs: parameters, MACs at batch 1, bytes of its parameters as they are stored."""
 
     parameters: int
     macs: int
     bytes: int
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """A method's outcome: the new network, and facts for the step's record (JSON values)."""
+Left = TypeVar("Left", bound="Network | IntegerOnnx", default="Network", covariant=True)
 
-    network: Network
+
+@dataclass(frozen=True)
+class StepResult(Generic[Left]):
+    """A method's outcome: the new network, or the file that runs in integers, and facts for the step's record (JSON
+    values)."""
+
+    network: Left
     facts: dict[str, Any]
 
 
@@ -83,7 +89,7 @@ class Method:
 
     spec: type[StepSpec]
     check: Callable[[Any], Verdict]
-    apply: Callable[[Network, Any, Context], StepResult]
+    apply: Callable[[Any, Any, Context], StepResult[Any]]
     predict: Callable[[Cost, Any], Cost]
     needs_data: Callable[[Any], bool]
     accepts: frozenset[State] = frozenset({"float", "encoded"})

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from compression.export.writers import ExportedFile
-from compression.measure.claims import Claim, headline, size_claim, training_claims, worst_first
 from compression.integer import Figures
+from compression.measure.claims import Claim, headline, size_claim, training_claims, worst_first
 from compression.measure.cost import LayerCost
 from compression.measure.delivered import Delivered
 from compression.measure.storage import Storage

@@ -119,9 +119,27 @@ class JobSpec(Strict):
     steps: list[AnyStep] = Field(min_length=1, max_length=32)
     exports: list[Export] = Field(default=["onnx", "pt2", "safetensors"], min_length=1, max_length=4)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _integers_travel_as_onnx(cls, value: Any) -> Any:
+        """Where the chain leaves integer arithmetic and nothing is said of exports: the one format that holds it."""
+        if not isinstance(value, dict) or "exports" in value or not isinstance(value.get("steps"), list):
+            return value
+        integer = {name for name, method in methods().items() if method.leaves == "integer"}
+        named = (step.get("method") for step in value["steps"] if isinstance(step, dict))
+        found = any(isinstance(name, str) and name in integer for name in named)
+        return {**value, "exports": ["onnx"]} if found else value
+
     @model_validator(mode="after")
     def _chain_is_valid(self) -> JobSpec:
-        validate_chain([step.method for step in self.steps])
+        left = validate_chain([step.method for step in self.steps])
+        if left == "integer":
+            for index, export in enumerate(self.exports):
+                if export != "onnx":
+                    raise SpecError(
+                        f"a network that runs in integer arithmetic is one .onnx file: leave out {export}",
+                        f"/exports/{index}",
+                    )
         if len(set(self.exports)) != len(self.exports):
             raise SpecError("an export is named twice", "/exports")
         return self

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from compression.errors import VerificationError
+from compression.integer import IntegerOnnx, Model
+from compression.measure.runtime import open_session, random_inputs, static_batch
 from compression.network import Network, as_tuple
+from compression.opaque import OpaqueOnnx
 
 TOLERANCE = 1e-5
 BATCHES = (2, 5)
@@ -71,3 +74,28 @@ def check_runs(network: Network, like: Network) -> None:
         for name, value, old in zip(like.signature.outputs, outputs, before, strict=False):
             if value.shape != old.shape:
                 raise VerificationError(f"shape {tuple(value.shape)} was {tuple(old.shape)}", name)
+
+
+def check_runs_in_integers(model: IntegerOnnx, like: Model) -> None:
+    """The file runs in ONNX Runtime at two batch sizes (or at its own) with outputs as `like` has them, all finite."""
+    session = open_session(model.file)
+    static = static_batch(session)
+    shapes = {entry.name: entry.shape for entry in model.signature.inputs}
+    for batch in BATCHES if static is None else (static,):
+        found = session.run(list(model.signature.outputs), random_inputs(session, batch, shapes=shapes))
+        before = _output_shapes(like, random_inputs(session, batch, shapes=shapes))
+        for name, value, old in zip(model.signature.outputs, found, before, strict=True):
+            if not bool(torch.isfinite(torch.from_numpy(value)).all()):
+                raise VerificationError("the output holds NaN or infinite values", name)
+            if value.shape != old:
+                raise VerificationError(f"shape {value.shape} was {old}", name)
+
+
+def _output_shapes(model: Model, inputs: dict[str, Any]) -> list[tuple[int, ...]]:
+    """The shapes of the outputs on these inputs."""
+    if isinstance(model, Network):
+        with torch.no_grad():
+            values = as_tuple(model.module(*(torch.from_numpy(value) for value in inputs.values())))
+        return [tuple(value.shape) for value in values]
+    session = open_session(model.path if isinstance(model, OpaqueOnnx) else model.file)
+    return [value.shape for value in session.run(None, inputs)]

@@ -20,12 +20,13 @@ OneJob = Annotated[str, Field(pattern=r"^job_[0-9A-Z]{26}$")]
 
 
 class Side(BaseModel):
-    """One network's figures. Seconds by batch size; bytes by file format; `quality` as the report has it."""
+    """One network's figures; `macs` is null for a model that couldn't be looked into. Seconds by batch size; bytes by
+    file format; `quality` as the report has it."""
 
     model_config = ConfigDict(extra="forbid")
     parameters: int
     nonzero: int
-    macs: int
+    macs: int | None
     file_bytes: dict[str, int]
     latency_seconds: dict[str, float]
     load_seconds: float

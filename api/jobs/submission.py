@@ -175,7 +175,10 @@ def inapplicable(names: Sequence[str], inspection: Json) -> Iterator[Fault]:
 
 
 def _unmatched(spec: JobSpec, inspection: Json) -> Iterator[Fault]:
-    """Patterns of layer selectors that match none of the layers inspected."""
+    """Patterns of layer selectors that match none of the layers inspected. Of a model that couldn't be taken apart no
+    layers are known: the engine tells."""
+    if not inspection["layers"]:
+        return
     types = {layer["name"]: layer["type"] for layer in inspection["layers"]}
     for index, step in enumerate(spec.steps):
         for name, selector in _selectors(step):

@@ -31,7 +31,8 @@ Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 class ExportedFile:
     """A written file. `max_relative_error`: the largest ‖file's output − network's output‖ / ‖network's output‖
     (Euclidean, over a whole batch of seeded inputs) of any output at any of the compared batch sizes. `plain`:
-    parameters with a codebook or a grid that it holds as floats all the same, each with the reason (`.onnx`)."""
+    parameters with a codebook or a grid that it holds as floats all the same, each with the reason (`.onnx`).
+    `compared_with`: of another comparison than that, where the error is the price of integers."""
 
     name: str
     format: str
@@ -40,6 +41,7 @@ class ExportedFile:
     sha256: str
     max_relative_error: float
     plain: Mapping[str, str] = field(default_factory=dict)
+    compared_with: str = "the network"
 
 
 def export_network(

@@ -137,7 +137,7 @@ def _stopped(inspection: Mapping[str, Any]) -> list[str]:
     stopped = inspection["stopped_by"]
     if stopped is None:
         return []
-    return [f"opaque: it runs, but can't be compressed: {stopped['operator']} {stopped['node']}: {stopped['why']}"]
+    return [f"opaque: it runs, but can't be taken apart: {stopped['operator']} {stopped['node']}: {stopped['why']}"]
 
 
 def _data_lines(inspection: Mapping[str, Any]) -> list[str]:

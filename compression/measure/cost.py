@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compression.network import Network, as_tuple
+from compression.opaque import OpaqueOnnx
 from compression.vocabulary import used_tensors
 
 
@@ -39,6 +40,21 @@ class NetworkCost:
     macs: int
     bytes: int
     layers: list[LayerCost]
+
+
+@dataclass(frozen=True)
+class StoredCost:
+    """What is known of a model that can't be looked into: its stored numbers. What it multiplies isn't."""
+
+    parameters: int
+    nonzero: int
+    bytes: int
+    macs: None = None
+    layers: list[LayerCost] = field(default_factory=list)
+
+
+def stored_cost(model: OpaqueOnnx) -> StoredCost:
+    return StoredCost(model.parameters, model.nonzero, model.bytes)
 
 
 def cost_of(network: Network, variant: str = "full") -> NetworkCost:

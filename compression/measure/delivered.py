@@ -45,11 +45,13 @@ from compression.measure.footprint import peak_bytes
 from compression.measure.runtime import (
     Comparison,
     NodeTime,
+    Shapes,
     compare_latency,
     load_seconds,
     open_session,
     predict,
     random_inputs,
+    static_batch,
     time_by_node,
 )
 
@@ -122,24 +124,29 @@ def measure_delivered(
     inputs: Mapping[str, Array] | None,
     labels: Array | None,
     seconds: float = 3.0,
+    shapes: Shapes | None = None,
 ) -> Delivered:
     """Measures two `.onnx` files with the same signature on the same samples, in ONNX Runtime on one thread.
 
     `inputs`: the test split by input name (N × …), or None: random samples, for latency alone. `labels`: class indices
     (N, integer), multi-label (N × …, bool), targets (N × …, float) or None. Of several outputs the last is judged.
-    `seconds`: about how long latency is measured, for each batch size. VerificationError: an output on the test split
+    `seconds`: about how long latency is measured, for each batch size; a file with a batch of its own is timed at that
+    alone. `shapes` of one sample are for inputs whose lengths are free. VerificationError: an output on the test split
     holds NaN or infinity.
     """
-    samples = random_inputs(open_session(original), max(BATCHES)) if inputs is None else inputs
+    session = open_session(original)
+    static = static_batch(session)
+    batches = BATCHES if static is None else (static,)
+    samples = random_inputs(session, max(batches), shapes=shapes) if inputs is None else inputs
     seconds_to_load = load_seconds(original, compressed)
     sides = [
-        Side(taken, peak_bytes(path), time_by_node(path, samples))
+        Side(taken, peak_bytes(path, shapes), time_by_node(path, samples, batches[0]))
         for path, taken in zip((original, compressed), seconds_to_load, strict=True)
     ]
     return Delivered(
         original=sides[0],
         compressed=sides[1],
-        latency=[compare_latency(original, compressed, samples, batch, seconds) for batch in BATCHES],
+        latency=[compare_latency(original, compressed, samples, batch, seconds) for batch in batches],
         quality=None if inputs is None else _quality(original, compressed, inputs, labels),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 Array = NDArray[np.generic]
+Shapes = Mapping[str, Sequence[int]]
+"""Of one sample, by input: what an input whose lengths are free in the file is given."""
 
 PAIRS = 8  # sessions of each file: where its buffers happen to lie makes a session a few percent faster or slower
 STUDENT_95 = 2.365  # the 97.5 % quantile of Student's t at PAIRS - 1 degrees of freedom
@@ -29,6 +31,9 @@ _TYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
     "tensor(bool)": "bool",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
 }
 
 
@@ -64,8 +69,8 @@ class NodeTime:
     microseconds: float
 
 
-def open_session(path: Path, profile_prefix: Path | None = None) -> InferenceSession:
-    """A session of one thread, run in order, on the CPU."""
+def open_session(model: Path | bytes, profile_prefix: Path | None = None) -> InferenceSession:
+    """A session of one thread, run in order, on the CPU, of a file or of a file's bytes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -74,26 +79,43 @@ def open_session(path: Path, profile_prefix: Path | None = None) -> InferenceSes
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
-    return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = model if isinstance(model, bytes) else str(model)
+    return InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
-def predict(path: Path, inputs: Mapping[str, Array], batch: int = 256) -> list[Array]:
-    """Every output over all samples (N × …), computed `batch` samples at a time."""
-    session = open_session(path)
+def static_batch(session: InferenceSession) -> int | None:
+    """The number of samples that every run of the file takes, where it is written in it."""
+    lengths = [entry.shape[0] for entry in session.get_inputs() if entry.shape]
+    return next((length for length in lengths if isinstance(length, int)), None)
+
+
+def predict(model: Path | bytes, inputs: Mapping[str, Array], batch: int = 256) -> list[Array]:
+    """Every output over all samples (N × …), computed `batch` samples at a time, or as many as the file's own."""
+    return predict_in(open_session(model), inputs, batch)
+
+
+def predict_in(session: InferenceSession, inputs: Mapping[str, Array], batch: int = 256) -> list[Array]:
+    """The same in a session that is open."""
+    static = static_batch(session)
+    batch = static or batch
     count = len(next(iter(inputs.values())))
-    parts = [
-        session.run(None, {name: value[start : start + batch] for name, value in inputs.items()})
-        for start in range(0, count, batch)
-    ]
+    parts = []
+    for start in range(0, count, batch):
+        chunk = {name: value[start : start + batch] for name, value in inputs.items()}
+        found = session.run(None, chunk if static is None else first_samples(chunk, batch))
+        parts.append([value[: count - start] if static is not None else value for value in found])
     return [np.concatenate(chunks) for chunks in zip(*parts, strict=True)]
 
 
-def random_inputs(session: InferenceSession, batch: int, seed: int = 0) -> dict[str, Array]:
-    """Seeded inputs of the session's own names, shapes and types: normal values, or zeros and ones for integers."""
+def random_inputs(
+    session: InferenceSession, batch: int, seed: int = 0, shapes: Shapes | None = None
+) -> dict[str, Array]:
+    """Seeded inputs of the session's own names, shapes and types: normal values, or zeros and ones for integers.
+    `shapes` come before the session's."""
     random = np.random.default_rng(seed)
     values: dict[str, Array] = {}
     for entry in session.get_inputs():
-        shape = (batch, *entry.shape[1:])
+        shape = (batch, *(shapes or {}).get(entry.name, entry.shape[1:]))
         dtype = np.dtype(_TYPES[entry.type])
         values[entry.name] = (
             random.standard_normal(shape).astype(dtype)
@@ -121,7 +143,7 @@ def load_seconds(original: Path, compressed: Path, rounds: int = 5) -> tuple[flo
 
 
 def compare_latency(
-    original: Path, compressed: Path, inputs: Mapping[str, Array], batch: int, seconds: float = 3.0
+    original: Path | bytes, compressed: Path | bytes, inputs: Mapping[str, Array], batch: int, seconds: float = 3.0
 ) -> Comparison:
     """Both files on the same `batch` samples in turn, for about `seconds` in all, by PAIRS pairs of fresh sessions."""
     feed = first_samples(inputs, batch)
@@ -143,7 +165,7 @@ def ratio_interval(ratios: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(np.exp(mean)), float(np.exp(mean - margin)), float(np.exp(mean + margin))
 
 
-def time_by_node(path: Path, inputs: Mapping[str, Array], batch: int = 1, runs: int = 20) -> list[NodeTime]:
+def time_by_node(path: Path | bytes, inputs: Mapping[str, Array], batch: int = 1, runs: int = 20) -> list[NodeTime]:
     """Mean time of every node over `runs` runs after as many to warm up; slowest first."""
     feed = first_samples(inputs, batch)
     with tempfile.TemporaryDirectory() as folder:
