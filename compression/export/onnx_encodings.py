@@ -1,7 +1,8 @@
 """Parameters as their encodings have them, in an `.onnx` file: small integers and what they stand for.
 
-A codebook is Gather(values, Cast(codes)) with codes of 8 or 16 bits, a grid Mul(Cast(levels), step), floats of two
-bytes are Cast(floats). ONNX Runtime computes them once, when a session is made, so that a run takes no longer.
+A codebook is Gather(values, Cast(codes)), a grid Mul(Cast(levels), step), floats of two bytes are Cast(floats). Codes
+and levels have 8 or 16 bits, or lie in 1, 2 or 4 (`onnx_bits.py`); where there are several codebooks, codes are counted
+from where each begins. ONNX Runtime computes all this once, when a session is made, so that a run takes no longer.
 `DequantizeLinear` would be the operator made for a grid, but ONNX Runtime keeps it for fusions of its own and, where
 there are none, runs it each time: measured at three times the latency of the plain matrix (docs/benchmarks.md).
 
@@ -11,7 +12,7 @@ comparing numbers, and undone by a factor for each channel or by transposing the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,27 +23,34 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from compression.encodings import Codebook, Encoding, Float16, Grid, Half
+from compression.export.onnx_bits import unpacking, width_of
 
 Floats = NDArray[np.float32]
 ROUNDING = 4e-7
 """Relative: what a product in float32 may be off by."""
+TOO_WIDE = "its integers need more than 16 bits"
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A parameter as small integers: `table[integers]`, or `integers * table` if `scaled`; `table` is a vector, a
-    number, or has a length for the integers' first axis and 1 for the others."""
+    """A parameter as small integers: `table[integers + first]`, or `integers * table` if `scaled`; `table` is a vector,
+    a number, or has a length for the integers' first axis and 1 for the others, as `first` has (int32, None: 0)."""
 
     integers: NDArray[np.integer]
     table: Floats
     scaled: bool
+    first: NDArray[np.int32] | None = None
 
     def value(self) -> Floats:
-        return self.integers.astype(np.float32) * self.table if self.scaled else self.table[self.integers]
+        if self.scaled:
+            return self.integers.astype(np.float32) * self.table
+        places = self.integers if self.first is None else self.integers + self.first
+        values: Floats = self.table[places]
+        return values
 
     def transposed(self) -> Coded:
         table = self.table.T if self.scaled and self.table.ndim else self.table
-        return Coded(self.integers.T, table, self.scaled)
+        return Coded(self.integers.T, table, self.scaled, None if self.first is None else self.first.T)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def encode_parameters(
             continue
         stored, coded, factor = found
         nodes, tensors = _decoder(stored.name, coded, factor)
-        if sum(node.ByteSize() for node in nodes) + sum(t.ByteSize() for t in tensors) >= stored.ByteSize():
+        if _bytes(nodes, tensors) >= stored.ByteSize():
             plain[name] = "it takes no more bytes as it is"
             continue
         model.graph.initializer.remove(stored)
@@ -101,23 +109,32 @@ def coded_parameter(value: Tensor, encoding: Encoding) -> Coded | Short | str:
         bits = value.to(encoding.dtype).contiguous().view(torch.int16).numpy().view(np.uint16)
         return Short(bits, not isinstance(encoding, Float16))
     if isinstance(encoding, Codebook):
-        zeros = bool((encoding.codes < 0).any())
-        free = encoding.free(value)
-        table = np.concatenate([np.zeros(int(zeros), np.float32), free.numpy()])
-        return _packed(encoding.places().numpy() + int(zeros), table, scaled=False)
+        return _shared(encoding, value)
     if isinstance(encoding, Grid):
         step = encoding.step.reshape(-1, *[1] * (value.dim() - 1)) if encoding.step.dim() else encoding.step
-        return _packed(encoding.levels(value).numpy(), step.numpy(), scaled=True)
+        levels = _smallest(encoding.levels(value).numpy(), (np.int8, np.int16))
+        return TOO_WIDE if levels is None else Coded(levels, step.numpy(), scaled=True)
     raise TypeError(f"no way to write a {encoding.kind}")
 
 
-def _packed(integers: NDArray[np.generic], table: Floats, *, scaled: bool) -> Coded | str:
+def _shared(encoding: Codebook, value: Tensor) -> Coded | str:
+    """Each codebook begins with a zero, if there are any."""
+    zeros = int(bool((encoding.codes < 0).any()))
+    table = np.pad(encoding.free(value).numpy().reshape(encoding.count(), -1), ((0, 0), (zeros, 0)))
+    codes = _smallest(encoding.codes.numpy() + zeros, (np.uint8, np.int16))
+    if codes is None:
+        return TOO_WIDE
+    first = None
+    if encoding.rows is not None:
+        first = (encoding.rows.numpy() * table.shape[1]).astype(np.int32).reshape(-1, *[1] * (value.dim() - 1))
+    return Coded(codes, table.reshape(-1), scaled=False, first=first)
+
+
+def _smallest(integers: NDArray[np.generic], kinds: Sequence[type[np.integer]]) -> NDArray[np.integer] | None:
     low, high = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-    for kind in (np.int8 if scaled else np.uint8, np.int16):
-        limits = np.iinfo(kind)
-        if limits.min <= low and high <= limits.max:
-            return Coded(integers.astype(kind), table, scaled)
-    return "its integers need more than 16 bits"
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    kind = next(fitting, None)
+    return None if kind is None else integers.astype(kind)
 
 
 def _find(
@@ -174,15 +191,16 @@ def _decoder(name: str, coded: Coded | Short, factor: Floats | None) -> tuple[li
     """Nodes and tensors that give the value `name`."""
     if isinstance(coded, Short):
         return _widened(name, coded, factor)
-    integers, wide, table = f"{name}/integers", f"{name}/wide", f"{name}/values"
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(coded.integers), integers)]
-    nodes = [helper.make_node("Cast", [integers], [wide], f"{name}/Cast")]
+    wide, table = f"{name}/wide", f"{name}/values"
+    nodes, tensors = _integers(name, coded, wide)
     if coded.scaled:
-        nodes[0].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         nodes.append(helper.make_node("Mul", [wide, table], [name], f"{name}/Mul"))
         step = coded.table if factor is None else coded.table * factor
         return nodes, [*tensors, numpy_helper.from_array(np.ascontiguousarray(step), table)]
-    nodes[0].attribute.append(helper.make_attribute("to", TensorProto.INT32))
+    if coded.first is not None:
+        nodes.append(helper.make_node("Add", [wide, f"{name}/first"], [f"{name}/places"], f"{name}/Add"))
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(coded.first), f"{name}/first"))
+        wide = f"{name}/places"
     taken = name if factor is None else f"{name}/unscaled"
     nodes.append(helper.make_node("Gather", [table, wide], [taken], f"{name}/Gather"))
     tensors.append(numpy_helper.from_array(coded.table, table))
@@ -190,3 +208,22 @@ def _decoder(name: str, coded: Coded | Short, factor: Floats | None) -> tuple[li
         nodes.append(helper.make_node("Mul", [taken, f"{name}/factor"], [name], f"{name}/Mul"))
         tensors.append(numpy_helper.from_array(factor, f"{name}/factor"))
     return nodes, tensors
+
+
+def _integers(name: str, coded: Coded, wide: str) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    """Nodes and tensors that give the integers under the name `wide`, as int32, or as floats where they are scaled: of
+    whole bytes or of a few bits, whichever take less."""
+    kind, stored = (TensorProto.FLOAT if coded.scaled else TensorProto.INT32), f"{name}/integers"
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(coded.integers), stored)]
+    nodes = [helper.make_node("Cast", [stored], [wide], f"{name}/Cast", to=kind)]
+    width = width_of(coded.integers)
+    if width is None or not coded.integers.size:
+        return nodes, tensors
+    few, packed = unpacking(name, coded.integers, width, stored if coded.scaled else wide)
+    if coded.scaled:
+        few.append(nodes[0])
+    return min((few, packed), (nodes, tensors), key=lambda way: _bytes(*way))
+
+
+def _bytes(nodes: Sequence[onnx.NodeProto], tensors: Sequence[TensorProto]) -> int:
+    return sum(int(part.ByteSize()) for part in (*nodes, *tensors))
