@@ -108,6 +108,7 @@ def open_file(file: bytes) -> tuple[dict[str, Any], list[Any], Bytes]:
     for head in heads:
         check_head(head)
         elements += math.prod(max(length, 1) for length in head[3]) + (head[1] == "codebook" and head[4] * head[5])
+        elements += head[1] == "blocks" and 2 * head[3][0] * -(-head[3][1] // head[4])
         need(elements <= min(max(1 << 24, 256 * len(file)), 1 << 29), "more elements than a file of its size has")
     return network, heads, Bytes(sections[1])
 
@@ -136,10 +137,10 @@ def parse_json(text: bytes) -> Any:
 
 def check_head(head: Any) -> None:
     """[name, kind, type, shape], then of a codebook: how many, values in each; of a grid: lowest and highest level,
-    shape of the step."""
+    shape of the step; of blocks: entries in each, whether they have zeros."""
     need(isinstance(head, list) and len(head) >= 4 and all(isinstance(part, str) for part in head[:3]), "a head")
     name, kind, dtype, shape, *more = head
-    need(len(more) == {"plain": 0, "mask": 0, "codebook": 2, "grid": 3}.get(kind), f"the kind of {name!r}")
+    need(len(more) == {"plain": 0, "mask": 0, "codebook": 2, "grid": 3, "blocks": 2}.get(kind), f"the kind of {name!r}")
     need(dtype in ("float32", "float64", *SHORT, "int64", "int32", "bool"), f"the type of {name!r}")
     need(
         isinstance(shape, list) and len(shape) <= 8 and all(whole(n, 0, 2**31 - 1) for n in shape),
@@ -155,6 +156,9 @@ def check_head(head: Any) -> None:
     if kind == "grid":
         need(whole(more[0], -(2**24), 0) and whole(more[1], 0, 2**24), f"the range of {name!r}")
         need(more[2] in ([], [shape[0]]), f"the steps of {name!r}")
+    if kind == "blocks":
+        fits = len(shape) == 2 and type(more[0]) is int and more[0] in (16, 32, 64, 128, 256)
+        need(fits and type(more[1]) is bool, f"the blocks of {name!r}")
 
 
 SHORT = ("float16", "bfloat16")
@@ -185,6 +189,14 @@ def read_tensor(head: list[Any], data: Bytes) -> Array:
         step = read_elements(data, dtype, math.prod(head[6]))
         need(in_range(symbols, head[4], head[5]), f"a level of {head[0]!r}")
         return symbols.astype(np.float32) * (along_rows(step, shape) if head[6] else step[0])
+    if kind == "blocks":  # levels, times the step of each block of each row
+        blocks = (shape[0], -(-shape[1] // head[4]))
+        step = read_elements(data, dtype, math.prod(blocks)).reshape(blocks)
+        zero = read_integers(data, blocks) if head[5] else np.full(blocks, 8)
+        need(in_range(zero, 0, 15), f"a zero of {head[0]!r}")
+        step, zero = (np.repeat(part, head[4], axis=1)[:, : shape[1]] for part in (step, zero))
+        need(in_range(symbols.astype(np.int64) + zero, 0, 15), f"a level of {head[0]!r}")
+        return symbols.astype(np.float32) * step
     count, size = head[4:]  # a codebook: code + 1, or 0 for a zero; the values of all codebooks
     table = read_elements(data, dtype, count * size)
     need(in_range(symbols, 0, size), f"a code of {head[0]!r}")

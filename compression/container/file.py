@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from compression.container.sections import Bytes, join, malformed, split
-from compression.container.tensors import BFLOAT16, Choose, Tensor, read, write
+from compression.container.tensors import BFLOAT16, BLOCK_SIZES, Choose, Tensor, read, write
 from compression.container.text import pack, unpack
 from compression.errors import IntakeError
 from compression.strict_json import parse_json
@@ -30,7 +30,7 @@ MOST_ELEMENTS = 1 << 29
 one costs more than a thirtieth of a bit. None has more than 2²⁹, 2 GiB."""
 _DTYPES = frozenset({"float32", "float64", "float16", BFLOAT16, "int64", "int32", "bool"})
 _SHORT = frozenset({"float16", BFLOAT16})
-_LENGTHS = {"plain": 4, "mask": 4, "codebook": 6, "grid": 7}
+_LENGTHS = {"plain": 4, "mask": 4, "codebook": 6, "grid": 7, "blocks": 6}
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,14 @@ def _check(head: Any) -> None:
         low, high, steps = head[4:]
         if not (type(low) is type(high) is int and -(2**24) <= low <= 0 <= high <= 2**24) or steps not in ([], [first]):
             raise malformed("an impossible range, or number of steps", name)
+    if kind == "blocks":
+        _check_blocks(head)
+
+
+def _check_blocks(head: list[Any]) -> None:
+    name, shape, size, zeros = head[0], head[3], head[4], head[5]
+    if len(shape) != 2 or type(size) is not int or size not in BLOCK_SIZES or type(zeros) is not bool:
+        raise malformed("blocks of an impossible size, or of no matrix", name)
 
 
 def _check_memory(heads: Sequence[list[Any]], size: int) -> None:
@@ -110,6 +118,8 @@ def _check_memory(heads: Sequence[list[Any]], size: int) -> None:
         elements += math.prod(max(length, 1) for length in shape)
         if kind == "codebook":
             elements += rest[0] * rest[1]
+        if kind == "blocks":
+            elements += 2 * shape[0] * -(-shape[1] // rest[0])
         if elements > min(max(ELEMENTS_OF_ANY_FILE, ELEMENTS_A_BYTE * size), MOST_ELEMENTS):
             raise IntakeError(
                 f"at least {elements:,} elements in a file of {size:,} bytes: no honest network is so regular",

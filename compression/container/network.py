@@ -68,6 +68,6 @@ def _tensor(network: Network, name: str, value: torch.Tensor) -> Tensor:
         masks = {part: keep.cpu().numpy() for part, keep in encoding.tensors().items()}
         short = encoding.dtype == torch.bfloat16
         return Tensor(name, "mask" if masks else "plain", values if short else values.astype(np.float16), masks, short)
-    kinds: dict[str, Kind] = {"mask": "mask", "codebook": "codebook", "grid": "grid"}
+    kinds: dict[str, Kind] = {"mask": "mask", "codebook": "codebook", "grid": "grid", "blocks": "blocks"}
     parts: dict[str, Any] = {part: tensor.cpu().numpy() for part, tensor in encoding.tensors().items()}
     return Tensor(name, kinds[encoding.kind], values, parts)

@@ -7,6 +7,8 @@
     codebook    code + 1, or 0 for a zero (the tensor's shape); the codebooks, flat, plain; where there are several, the
                 codebook's number for each slice of the first axis
     grid        levels (the tensor's shape); the step, or one for each slice of the first axis, plain
+    blocks      levels (code − zero, the tensor's shape); a step for each block of each row, plain; the zeros, where
+                they have their own
 
 Integers are: one byte, the coder's number; the payload's length as a varint; the payload. Plain elements are: 0 and the
 bytes; or 5 and the planes, each as 0 and its bytes, or like integers.
@@ -27,12 +29,15 @@ from compression.coding.adaptive import seconds_expected
 from compression.coding.coder import CODERS, smallest
 from compression.container.sections import Bytes, malformed, varint
 
-Kind = Literal["plain", "mask", "codebook", "grid"]
+Kind = Literal["plain", "mask", "codebook", "grid", "blocks"]
 Array = NDArray[Any]
 Choose = Callable[[NDArray[np.int32]], tuple[str, bytes]]
 """The coder's name and the payload, for integers."""
 
 BFLOAT16 = "bfloat16"
+BLOCK_SIZES = frozenset({16, 32, 64, 128, 256})
+CODES, MIDDLE = 16, 8
+"""Of `blocks`: how many codes there are, and the one that is zero where a block has no zero of its own."""
 TOLD_SECONDS = 15
 _LOG = logging.getLogger(__name__)
 _RAW, _PLANES = 0, 5
@@ -44,7 +49,8 @@ _NAMES = {number: name for name, number in _NUMBERS.items()}
 class Tensor:
     """`values`: as the network has them. `parts`: what the encoding consists of, by name, as numpy arrays: `keep`
     (bool), `codes` (int64) with `rows` (int64) where there are several codebooks, `step` (float32) with `range`
-    (int64, lowest and highest level). `bfloat16`: the values, float32, are such; numpy has no type for them."""
+    (int64, lowest and highest level) or with `size` (int64) and, if blocks have zeros, `zero` (uint8). `bfloat16`: the
+    values, float32, are such; numpy has no type for them."""
 
     name: str
     kind: Kind
@@ -62,6 +68,8 @@ class Tensor:
             head += [1 if rows is None else int(rows.max(initial=0)) + 1, max(1, int(codes.max(initial=-1)) + 1)]
         elif self.kind == "grid":
             head += [int(limit) for limit in self.parts["range"]] + [list(self.parts["step"].shape)]
+        elif self.kind == "blocks":
+            head += [int(self.parts["size"]), "zero" in self.parts]
         return head
 
 
@@ -86,6 +94,10 @@ def write(tensor: Tensor, choose: Choose) -> bytes:
         return _integers(parts["codes"] + 1, choose) + _plain(_codebooks(tensor)) + numbers
     if tensor.kind == "grid":
         return _integers(_levels(values, parts["step"]), choose) + _plain(parts["step"])
+    if tensor.kind == "blocks":
+        levels = np.rint(values / _along_blocks(parts["step"], tensor.head()[4], values)).astype(np.int32)
+        zeros = _integers(parts["zero"], choose) if "zero" in parts else b""
+        return _integers(levels, choose) + _plain(parts["step"]) + zeros
     return _plain(values)
 
 
@@ -111,6 +123,8 @@ def read(head: list[Any], data: Bytes) -> Tensor:
             raise malformed("a level out of range", name)
         parts = {"step": step, "range": np.array(head[4:6], np.int64)}
         return Tensor(name, kind, levels.astype(np.float32) * _along_rows(step, len(shape)), parts)
+    if kind == "blocks":
+        return _read_blocks(head, data)
     values = _read_plain(data, dtype, shape)
     return Tensor(name, "plain", _widened(values) if short else values, bfloat16=short)
 
@@ -136,6 +150,24 @@ def _read_codebook(head: list[Any], data: Bytes) -> Tensor:
     return Tensor(name, kind, np.concatenate([np.zeros(1, np.float32), table])[places + 1], parts)
 
 
+def _read_blocks(head: list[Any], data: Bytes) -> Tensor:
+    name, kind, shape, size = head[0], head[1], tuple(head[3]), head[4]
+    levels = _read_integers(data, shape)
+    by_block = (shape[0], -(-shape[1] // size))
+    step = _read_plain(data, np.dtype(np.float32), by_block)
+    parts: dict[str, Array] = {"step": step, "size": np.array(size, np.int64)}
+    zero = np.full(by_block, MIDDLE, np.int32)
+    if head[5]:
+        zero = _read_integers(data, by_block)
+        if zero.size and not 0 <= zero.min() <= zero.max() < CODES:
+            raise malformed("a zero out of range", name)
+        parts["zero"] = zero.astype(np.uint8)
+    codes = levels.astype(np.int64) + _along_blocks(zero, size, levels)
+    if codes.size and not 0 <= codes.min() <= codes.max() < CODES:
+        raise malformed("a level out of range", name)
+    return Tensor(name, kind, levels.astype(np.float32) * _along_blocks(step, size, levels), parts)
+
+
 def _codebooks(tensor: Tensor) -> Array:
     """The codebooks' values, flat; zero where no entry has that code."""
     codes, rows = tensor.parts["codes"], tensor.parts.get("rows")
@@ -153,6 +185,11 @@ def _levels(values: Array, step: Array) -> Array:
 
 def _along_rows(value: Array, axes: int) -> Array:
     return value.reshape(-1, *[1] * (axes - 1)) if value.ndim else value
+
+
+def _along_blocks(by_block: Array, size: int, values: Array) -> Array:
+    """For each entry of the matrix `values` what its block has."""
+    return np.repeat(by_block, size, axis=1)[:, : values.shape[1]]
 
 
 def _integers(symbols: Array, choose: Choose) -> bytes:

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compression.encodings import BFloat16, Codebook, Encoding, Float16, Grid, Half, Mask
+from compression.encodings import BFloat16, Blocks, Codebook, Encoding, Float16, Grid, Half, Mask
 from compression.errors import MethodError
 from compression.network import Network
 from compression.pruning.weights import weight_names
 
 
 def shortenable(network: Network, layers: Collection[str] | None = None) -> tuple[list[str], list[str]]:
-    """Weights of these layers (all, if None) and the biases beside them; and those among them that have a codebook or a
-    grid, whose numbers take fewer bits already."""
+    """Weights of these layers (all, if None) and the biases beside them; and those among them that have a codebook, a
+    grid or blocks, whose numbers take fewer bits already."""
     weights = set(weight_names(network, layers))
     owners = {name.rpartition(".")[0] for name in weights}
     names = [
@@ -24,7 +24,7 @@ def shortenable(network: Network, layers: Collection[str] | None = None) -> tupl
         for name, value in network.module.named_parameters()
         if name in weights or (value.dim() == 1 and name.rpartition(".")[0] in owners)
     ]
-    few = [name for name in names if isinstance(network.encodings.get(name), Codebook | Grid)]
+    few = [name for name in names if isinstance(network.encodings.get(name), Blocks | Codebook | Grid)]
     return [name for name in names if name not in few], few
 
 

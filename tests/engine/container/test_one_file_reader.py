@@ -66,6 +66,17 @@ def short_mask(name: str, keep: NDArray[np.bool_], values: NDArray[Any], bfloat1
     return Tensor(name, "mask", kept, {"keep": keep}, bfloat16)
 
 
+def blocks(name: str, shape: tuple[int, int], size: int, *, zeros: bool = False) -> Tensor:
+    random = np.random.default_rng(4)
+    by_block = (shape[0], -(-shape[1] // size))
+    step = random.normal(size=by_block).astype(np.float32)
+    zero = random.integers(0, 16, by_block) if zeros else np.full(by_block, 8)
+    along = [np.repeat(part, size, axis=1)[:, : shape[1]] for part in (step, zero)]
+    values = (random.integers(0, 16, shape) - along[1]).astype(np.float32) * along[0]
+    parts = {"step": step, "size": np.array(size)} | ({"zero": zero.astype(np.uint8)} if zeros else {})
+    return Tensor(name, "blocks", values, parts)
+
+
 def tensors(wide: int = 100) -> list[Tensor]:
     normal = np.random.default_rng(1).normal(size=(50, 40)).astype(np.float32)
     keep = sparse((5, 4, 3, 3), 0.3)
@@ -81,6 +92,10 @@ def tensors(wide: int = 100) -> list[Tensor]:
         grid("nearly empty", 70 * sparse((40, 30, 5), 0.002), np.float32(0.5), 127),
         grid("zero", np.zeros((4, 3), np.int64), np.float32(0.5), 1),
         grid("nothing", np.zeros((0, 3), np.int64), np.float32(0.5), 1),
+        blocks("blocks", (12, 70), 32),
+        blocks("blocks with zeros", (5, 40), 16, zeros=True),
+        blocks("one block", (3, 5), 256),
+        blocks("no blocks", (4, 0), 64, zeros=True),
         Tensor("float32", "plain", normal),
         Tensor("float64", "plain", normal.astype(np.float64)[:5] / 3),
         Tensor("float16", "plain", normal.astype(np.float16)),
@@ -142,6 +157,7 @@ def test_a_file_cut_short_is_refused_with_a_message(tmp_path: Path) -> None:
 
 SMALL = [tensors()[0], codebook("codebooks", drawn((6, 5), -1, 3), np.arange(6) // 3), tensors()[8], tensors()[10]]
 SMALL.append(grid("wide", drawn((12,), -(2**20), 2**20), np.float32(1), 2**20))
+SMALL.append(blocks("blocks with zeros", (3, 20), 16, zeros=True))
 FILES = {coder: written(coder, SMALL) for coder in CODERS}
 
 
@@ -179,6 +195,8 @@ def test_both_readers_refuse_and_read_the_same(data: st.DataObject, coder: str) 
         (0, 1, "pickle"), (0, 1, ["mask"]), (0, 2, "object"), (0, 2, "float64"), (0, 3, [-1]), (0, 3, "5433"),
         (0, 3, [5, 4, 9.0]), (0, 3, [2**31 - 1] * 4), (1, 4, 2**31), (1, 5, 0), (1, 5, True), (2, 4, 1), (2, 5, 1),
         (2, 6, [7]), (3, 0, "mask"), (1, 2, "float16"), (2, 2, "bfloat16"), (0, 2, "uint16"),
+        (5, 4, 33), (5, 4, 0), (5, 4, 16.0), (5, 4, True), (5, 5, 0), (5, 3, [3, 20, 1]), (5, 3, [60]),
+        (5, 2, "float16"), (5, 3, [3, 2**31 - 1]), (2, 1, "blocks"),
     ],
 )  # fmt: skip
 def test_a_head_that_lies_is_refused(tensor: int, place: int, value: object) -> None:
