@@ -19,13 +19,18 @@ class Codebook:
     """Entries with the same code share one value (Han et al. 2016); those with code -1 are zero, and stay so.
 
     `codes`: int64, the parameter's shape. `rows`: int64, one codebook's number for each slice along the first axis, or
-    None: one codebook for the whole parameter. The free values are the codebooks, one after the other, flat; each
-    gets the sum of its members' gradients, and the nearest ones to a parameter are its members' means.
+    None: one codebook for the whole parameter (numbers that are all 0 become None). The free values are the codebooks,
+    one after the other, flat; each gets the sum of its members' gradients, and the nearest ones to a parameter are its
+    members' means.
     """
 
     codes: Tensor
     rows: Tensor | None = None
     kind: str = "codebook"
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and not bool(self.rows.any()):
+            object.__setattr__(self, "rows", None)
 
     def places(self) -> Tensor:
         """Where each entry's value stands in the flat codebooks, -1 for zeros; int64, the parameter's shape."""

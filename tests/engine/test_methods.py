@@ -37,8 +37,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "distill": {"training": {"epochs": 0.5}},
     "prune.weights": {"sparsity": 0.8, "rounds": 2, "finetune": {"epochs": 0.5}},
     "quantize.float16": {"dtype": "bfloat16", "finetune": {"epochs": 0.5}},
+    "quantize.ternary": {"training": {"epochs": 0.5, "optimizer": "adamw", "learning_rate": 0.001}},
+    "quantize.binary": {"training": {"epochs": 0.5, "optimizer": "adamw", "learning_rate": 0.001}},
     "quantize.codebook": {"finetune": {"epochs": 0.5}},
     "quantize.mixed": {"bits": 4, "samples": 16},
+    "quantize.int4": {"samples": 16},
     "quantize.entropy": {
         "rate_weight": 1,
         "rounds": 1,
