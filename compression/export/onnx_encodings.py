@@ -4,7 +4,8 @@ A codebook is Gather(values, Cast(codes)), a grid Mul(Cast(levels), step), float
 and levels have 8 or 16 bits, or lie in 1, 2 or 4 (`onnx_bits.py`); where there are several codebooks, codes are counted
 from where each begins. ONNX Runtime computes all this once, when a session is made, so that a run takes no longer.
 `DequantizeLinear` would be the operator made for a grid, but ONNX Runtime keeps it for fusions of its own and, where
-there are none, runs it each time: measured at three times the latency of the plain matrix (docs/benchmarks.md).
+there are none, runs it each time: measured at three times the latency of the plain matrix (docs/benchmarks.md). Blocks
+of four bits are part of the product itself (`onnx_blocks.py`).
 
 The exporter may have changed a parameter: scaled its channels (a folded BatchNorm) or transposed it. Both are found by
 comparing numbers, and undone by a factor for each channel or by transposing the integers. Anything else stays plain.
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from compression.encodings import Codebook, Encoding, Float16, Grid, Half
+from compression.encodings import Blocks, Codebook, Encoding, Float16, Grid, Half
 from compression.export.onnx_bits import unpacking, width_of
+from compression.export.onnx_blocks import multiply_packed
 
 Floats = NDArray[np.float32]
 ROUNDING = 4e-7
@@ -88,6 +90,12 @@ def encode_parameters(
         if found is None:
             plain[name] = "the exporter made another tensor of it"
             continue
+        if isinstance(encoding, Blocks) and isinstance(coded, Coded):
+            turned = found[1] is not coded
+            reason = multiply_packed(model, found[0], encoding, coded.integers, found[2], turned=turned)
+            plain |= {} if reason is None else {name: reason}
+            initializers = {entry.name: entry for entry in model.graph.initializer}
+            continue
         stored, coded, factor = found
         nodes, tensors = _decoder(stored.name, coded, factor)
         if _bytes(nodes, tensors) >= stored.ByteSize():
@@ -114,6 +122,8 @@ def coded_parameter(value: Tensor, encoding: Encoding) -> Coded | Short | str:
         step = encoding.step.reshape(-1, *[1] * (value.dim() - 1)) if encoding.step.dim() else encoding.step
         levels = _smallest(encoding.levels(value).numpy(), (np.int8, np.int16))
         return TOO_WIDE if levels is None else Coded(levels, step.numpy(), scaled=True)
+    if isinstance(encoding, Blocks):
+        return Coded(encoding.levels(value).numpy().astype(np.int8), encoding.steps(value).numpy(), scaled=True)
     raise TypeError(f"no way to write a {encoding.kind}")
 
 
@@ -226,4 +236,4 @@ def _integers(name: str, coded: Coded, wide: str) -> tuple[list[onnx.NodeProto],
 
 
 def _bytes(nodes: Sequence[onnx.NodeProto], tensors: Sequence[TensorProto]) -> int:
-    return sum(int(part.ByteSize()) for part in (*nodes, *tensors))
+    return sum(int(node.ByteSize()) for node in nodes) + sum(int(tensor.ByteSize()) for tensor in tensors)

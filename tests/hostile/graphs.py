@@ -80,6 +80,23 @@ def _sparse() -> bytes:
 _add("external data in a sparse tensor", _sparse, UNSAFE, UNSUPPORTED)
 _add("a domain of its own", lambda: _bytes([node("Evil", ["x"], ["y"], domain="com.evil")]))
 _add("Microsoft's domain", lambda: _bytes([node("PyOp", ["x"], ["y"], domain="com.microsoft")]))
+
+
+def _packed(size: int = 16, columns: int = 4, codes: int = 8, *, stored: bool = True) -> bytes:
+    """A product with packed codes whose attributes may promise more than is there."""
+    parts = ["x", "codes" if stored else "x", "steps"]
+    attributes = {"K": columns, "N": 4, "bits": 4, "block_size": size}
+    product = node("MatMulNBits", parts, ["y"], domain="com.microsoft", **attributes)
+    return _bytes(
+        [product], [_tensor("codes", np.zeros((4, 1, codes)), np.uint8), _tensor("steps", [[1.0]] * 4, np.float32)]
+    )
+
+
+_add("packed codes for fewer columns than promised", lambda: _packed(columns=2**31 - 1))
+_add("packed codes for smaller blocks than promised", lambda: _packed(size=256))
+_add("packed codes for no columns", lambda: _packed(columns=0))
+_add("packed codes that are cut short", lambda: _packed(codes=1))
+_add("packed codes that the input brings", lambda: _packed(stored=False))
 _add("Python's operator", lambda: _bytes([node("PythonOp", ["x"], ["y"], domain="ai.onnx.contrib", module="os")]))
 _add("an operator that is none", lambda: _bytes([node("__import__", ["x"], ["y"])]))
 

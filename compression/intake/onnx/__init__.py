@@ -1,6 +1,7 @@
 """`.onnx` → `Network`, or `OpaqueOnnx` where it can't be lifted.
 
-A file is one protobuf message of at most 2 GB, opset 11 to 23 of the standard domain. It goes through these files:
+A file is one protobuf message of at most 2 GB, opset 11 to 23 of the standard domain; of another one, `MatMulNBits`
+(`packed_product.py`). It goes through these files:
 `wire.py` (the bytes, before protobuf sees them), `structure.py` and `tensors.py` (what the model says), `importer.py`
 with the `rules_*.py` (operators → the vocabulary, with every size known before anything is allocated), `work.py` (what
 a sample takes), `fuse_*.py` (pieces → whole layers), `compare.py` (against ONNX Runtime), `probe.py` (what can't be

@@ -13,6 +13,7 @@ from torch import fx
 from compression.errors import IntakeError
 from compression.intake.onnx import (
     rules_arithmetic,
+    rules_blocks,
     rules_convolutions,
     rules_norms,
     rules_pooling,
@@ -24,13 +25,14 @@ from compression.intake.onnx import (
 )
 from compression.intake.onnx.call import Call, Rule, attributes_of, tensor_of
 from compression.intake.onnx.signature import Declared
-from compression.intake.onnx.structure import node_name
+from compression.intake.onnx.structure import STANDARD, node_name
 from compression.intake.onnx.trace import Trace
 from compression.intake.onnx.value import CannotLift, Value
 from compression.intake.shapes import RUN_ERRORS
 
 RULES: Mapping[str, Rule] = {
     **rules_arithmetic.RULES,
+    **rules_blocks.RULES,
     **rules_convolutions.RULES,
     **rules_norms.RULES,
     **rules_pooling.RULES,
@@ -48,7 +50,7 @@ _CONSTANTS = {
 }
 _SHORT = frozenset({torch.float16, torch.bfloat16})
 """Stored in these, numbers may be widened and nothing else."""
-OPERATORS = frozenset({*RULES, "Constant", "If"})
+OPERATORS = frozenset({*(name.rpartition(".")[2] for name in RULES), "Constant", "If"})
 """Every operator that is lifted, in the forms that docs/intake.md tells."""
 
 
@@ -117,16 +119,17 @@ class _Import:
 
     def node(self, node: NodeProto, values: dict[str, Value | None]) -> None:
         attributes = attributes_of(node)
-        if node.op_type == "Constant":
+        operator = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+        if operator == "Constant":
             results: Sequence[Value] = (self._constant(node, attributes),)
-        elif node.op_type == "If":
+        elif operator == "If":
             results = self._branch(node, attributes, values)
-        elif node.op_type in RULES:
+        elif operator in RULES:
             inputs = [values[name] for name in node.input]
             short = [entry.dtype for entry in inputs if entry is not None and entry.dtype in _SHORT]
             if short and node.op_type != "Cast":
                 raise CannotLift(f"it computes in {str(short[0]).removeprefix('torch.')}")
-            result = RULES[node.op_type](Call(node, inputs, attributes, self.opset, self.trace))
+            result = RULES[operator](Call(node, inputs, attributes, self.opset, self.trace))
             results = (result,) if isinstance(result, Value) else result
         else:
             raise CannotLift("the operator is not among those that are lifted")

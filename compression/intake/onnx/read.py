@@ -75,7 +75,12 @@ def lift(model: ModelProto, opset: int, data: bytes, chosen: Mapping[str, Sequen
         source["fixed_axes"] = list(declared.fixed_axes)
     if declared.unused:
         source["unused_inputs"] = [entry.name[:200] for entry in declared.unused]
-    network = Network(_module(trace), Signature(network_inputs(declared), declared.outputs), provenance=(source,))
+    module = _module(trace)
+    named = module.named_parameters()
+    encodings = {name: trace.encoded[id(value)] for name, value in named if id(value) in trace.encoded}
+    network = Network(
+        module, Signature(network_inputs(declared), declared.outputs), encodings=encodings, provenance=(source,)
+    )
     _try_shapes(network)
     compare(network, declared, data)
     return network

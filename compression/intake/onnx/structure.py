@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from compression.errors import IntakeError
 from compression.intake.onnx import NEWEST_OPSET, OLDEST_OPSET
+from compression.intake.onnx.packed_product import check_packed_product, is_packed_product
 from compression.intake.onnx.tensors import TYPES, check_shape, check_tensor
 
 MOST_NODES = 20_000
@@ -50,6 +51,7 @@ def node_name(node: NodeProto) -> str:
 class _Check:
     def __init__(self) -> None:
         self.nodes = 0
+        self.stored: dict[str, TensorProto] = {}  # of the graph that is looked at, those that no input replaces
 
     def graph(self, graph: GraphProto, known: set[str], depth: int) -> None:
         """`known`: the names that can be used at this place; those of the graph itself are gone again afterwards."""
@@ -70,9 +72,11 @@ class _Check:
         for entry in graph.value_info:
             _checked(entry)
         made = [name for node in graph.node for name in node.output if name]
-        later = set(made)
+        later, outer = set(made), self.stored
+        self.stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
         for node in graph.node:
             self._node(node, known, later, depth)
+        self.stored = outer
         for entry in graph.output:
             _checked(entry)
             if entry.name not in known:
@@ -84,7 +88,9 @@ class _Check:
         where = node_name(node)
         if self.nodes > MOST_NODES:
             raise IntakeError(f"more than {MOST_NODES} nodes", where, "model-unsafe")
-        if node.domain not in STANDARD:
+        if is_packed_product(node):
+            check_packed_product(node, self.stored, where)
+        elif node.domain not in STANDARD:
             message = f"{node.op_type[:100]} of the domain {node.domain[:100]}: only the standard domain is read"
             raise IntakeError(message, where, "model-unsupported")
         for name in node.input:

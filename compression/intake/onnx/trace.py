@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from compression.encodings import Encoding
 from compression.errors import IntakeError
 from compression.intake.made_inside import MadeInside
 from compression.intake.onnx.naming import tensor_path
@@ -48,6 +49,8 @@ class Trace:
         self.graph = fx.Graph()
         self.places = Places(self.root)
         self.folded = 0
+        self.unpacked = 0
+        self.encoded: dict[int, Encoding] = {}  # by the identity of a parameter that the file holds encoded
         self.made: dict[tuple[Any, ...], str] = {}
         self.parameters: dict[tuple[Any, ...], nn.Parameter] = {}
         self.attached: dict[int, fx.Node] = {}
