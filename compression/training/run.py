@@ -71,7 +71,7 @@ class Run:
             isinstance(part, nn.BatchNorm1d) for part in self.module.modules()
         ):
             raise SpecError("batch norm needs batches of two samples or more", "/batch_size")
-        self.steps_per_epoch = max(1, math.ceil((samples - (samples % spec.batch_size == 1)) / spec.batch_size))
+        self.steps_per_epoch = spec.steps_per_epoch(samples)
         self.total = max(1, round(spec.epochs * self.steps_per_epoch))
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}

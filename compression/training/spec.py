@@ -33,6 +33,10 @@ class Schedule(BaseModel):
         "a tenth of the learning rate",
     )
 
+    def steps_per_epoch(self, samples: int) -> int:
+        """Optimizer steps; a last batch of one sample is left out, for batch norm has no variance to divide by."""
+        return max(1, -(-(samples - (samples % self.batch_size == 1)) // self.batch_size))
+
 
 class Training(Schedule):
     """Training with labels, against a teacher (the original network), or both."""
