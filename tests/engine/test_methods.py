@@ -34,8 +34,17 @@ STEPS: dict[str, dict[str, Any]] = {
     "prune.structured": {"macs_ratio": 0.6, "rounds": 2, "finetune": {"epochs": 0.5}},
     "finetune": {"training": {"epochs": 0.5}},
     "encode": {"coder": "range"},
+    "factorize.lowrank": {"macs_ratio": 0.9, "multiple_of": 1, "samples": 32, "finetune": {"epochs": 0.5}},
     "distill": {"training": {"epochs": 0.5}},
     "prune.weights": {"sparsity": 0.8, "rounds": 2, "finetune": {"epochs": 0.5}},
+    "prune.lottery": {
+        "rounds": 1,
+        "sparsity": 0.5,
+        "kinds": ["weights"],
+        "arms": ["random"],
+        "small_rate": None,
+        "training": {"epochs": 0.5},
+    },
     "quantize.float16": {"dtype": "bfloat16", "finetune": {"epochs": 0.5}},
     "quantize.ternary": {"training": {"epochs": 0.5, "optimizer": "adamw", "learning_rate": 0.001}},
     "quantize.binary": {"training": {"epochs": 0.5, "optimizer": "adamw", "learning_rate": 0.001}},
@@ -94,6 +103,8 @@ def test_method_on_architecture(method: str, architecture: str, tmp_path: Path) 
     assert record["after"]["macs"] == after.macs
     if method == "prune.structured":
         assert 0.4 * before.macs < after.macs <= 0.6 * before.macs
+    elif method == "factorize.lowrank":
+        assert 0.7 * before.macs < after.macs <= 0.9 * before.macs
     else:
         assert after.macs == before.macs
 
