@@ -64,10 +64,11 @@ class Average:
 
 @dataclass(frozen=True)
 class Product:
-    """Multiplications: `macs` in all, in proportion to what is left of each of `axes`."""
+    """Multiplications of `node`: `macs` in all, in proportion to what is left of each of `axes`."""
 
     macs: int
     axes: tuple[Ids, ...]
+    node: str = ""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _contract(
     for term in terms or ("".join(letter for letter in every if letter not in batch),):
         used = [letter for letter in every if letter in batch or letter in term]
         macs = math.prod(lengths[letter] for letter in used)
-        t.map.products.append(Product(macs, tuple(found[letter] for letter in used if letter in found)))
+        t.map.products.append(Product(macs, tuple(found[letter] for letter in used if letter in found), node.name))
     return {axis: found[letter] for axis, letter in enumerate(output) if letter in found}
 
 

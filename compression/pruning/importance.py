@@ -1,4 +1,4 @@
-"""How much each channel matters: one score a unit, by three criteria.
+"""How much each channel matters: one score a unit, by one of several criteria.
 
 A unit is what is kept or removed as a whole (`ChannelMap.units`). Scores of one criterion are comparable across layers;
 a lower score is removed first.
@@ -6,13 +6,14 @@ a lower score is removed first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from compression.context import Context
 from compression.errors import MethodError
@@ -23,10 +24,10 @@ from compression.pruning.recurrent import matrices, norms
 from compression.pruning.reference import gated
 from compression.training.losses import label_loss
 
-Criterion = Literal["taylor", "magnitude", "batch_norm"]
+Criterion = Literal["taylor", "fisher", "magnitude", "batch_norm", "random"]
 Scores = NDArray[np.float64]
-TAYLOR_SAMPLES = 2048
-TAYLOR_BATCH = 32
+TAYLOR_SAMPLES, TAYLOR_BATCH = 2048, 32
+FISHER_SAMPLES = 512  # one by one
 
 
 def importance(
@@ -35,9 +36,13 @@ def importance(
     """Scores indexed by unit (other entries are zero). `selected` layers may lose channels."""
     if criterion == "taylor":
         return taylor(network, channels, context)
+    if criterion == "fisher":
+        return fisher(network, channels, context)
     if criterion == "magnitude":
         return magnitude(network, channels)
-    return batch_norm_scale(network, channels, selected)
+    if criterion == "batch_norm":
+        return batch_norm_scale(network, channels, selected)
+    return np.random.default_rng(context.seed).random(len(channels.units))  # a control: no criterion at all
 
 
 def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
@@ -49,50 +54,65 @@ def taylor(network: Network, channels: ChannelMap, context: Context) -> Scores:
     replaced by a random projection of the outputs; the mean square is then the Gauss-Newton curvature of the squared
     distance to the original's outputs.
     """
-    data = context.require_data("importance: taylor")
+    return _mean_squared_slope(network, channels, context, TAYLOR_SAMPLES, TAYLOR_BATCH)
+
+
+def fisher(network: Network, channels: ChannelMap, context: Context) -> Scores:
+    """Second-order: the rise of the loss by ½ h when a gate of curvature h goes from one to zero, the first-order term
+    taken as nil (LeCun et al. 1990). h is the diagonal of the empirical Fisher matrix: the squared derivative of each
+    sample's own loss, averaged over samples (Theis et al. 2018). Gates and loss without labels are as in `taylor`."""
+    return 0.5 * _mean_squared_slope(network, channels, context, FISHER_SAMPLES, 1)
+
+
+def _mean_squared_slope(
+    network: Network, channels: ChannelMap, context: Context, samples: int, batch_size: int
+) -> Scores:
+    """The mean over batches of the squared derivative of a batch's loss by each unit's gates."""
     module, gates = gated(network, channels)
     module.to(context.device)
     members = [channels.members(read.ids) for read in channels.reads]
     total = np.zeros(len(channels.units))
-    batches = 0
-    for outputs, labels in _batches(module, context):
-        if labels is not None and data.task is not None:
-            loss = sum((label_loss(output, labels, data.task) for output in outputs), torch.zeros(()))
-        else:
-            generator = torch.Generator().manual_seed(context.seed + batches)
-            loss = torch.stack([(output * _noise_like(output, generator)).sum() for output in outputs]).sum()
-            loss = loss / len(outputs[0]) ** 0.5
+    number = 0
+    for inputs, labels in batches(module, context, samples, batch_size):
+        loss = batch_loss(as_tuple(module(*inputs)), labels, context, number)
         slopes = np.zeros(len(channels.units))
         gradients = torch.autograd.grad(loss, gates, materialize_grads=True)
         for (places, units), gradient in zip(members, gradients, strict=True):
             np.add.at(slopes, units, gradient.detach().cpu().double().flatten().numpy()[places])
         total += slopes**2
-        batches += 1
-    return total / batches
+        number += 1
+    return total / number
 
 
 def magnitude(network: Network, channels: ChannelMap) -> Scores:
     """Group magnitude (Fang et al. 2023, DepGraph, p = 2): the mean, over all parameters that a unit owns in
     different layers, of its squared L2 norm; divided by the mean over the units of the same width. A recurrent layer is
     two such layers each way, from the inputs and from the hidden units; a unit's rows in all gates are one norm."""
-    weights = dict(network.module.named_parameters(remove_duplicate=False))
+    return _normalised(
+        _mean_of(lambda: owned_squares(network.module, channels, lambda value: value.detach().double()), channels),
+        channels,
+    )
 
-    def members() -> Iterator[tuple[Ids, Tensor]]:
-        for name, layer in channels.layers.items():
-            squared = weights[f"{name}.weight"].detach().double().square()
-            yield layer.outputs, by_output(squared, layer)
-            if not layer.depthwise:
-                yield layer.inputs, by_input(squared, layer)
-        for name, recurrent in channels.recurrent.items():
-            for part, weight in matrices(network.module.get_submodule(name)):
-                yield from norms(recurrent, weight.detach().double().square(), part)
-        for name in set(channels.producers) - set(channels.layers) - set(channels.recurrent):  # embeddings
-            yield channels.producers[name], weights[f"{name}.weight"].detach().double().square().sum(0)
-        for name, ids in channels.norms.items():
-            if f"{name}.weight" in weights:
-                yield ids, weights[f"{name}.weight"].detach().double().square()
 
-    return _normalised(_mean_of(members, channels), channels)
+def owned_squares(
+    module: nn.Module, channels: ChannelMap, read: Callable[[Tensor], Tensor] = lambda value: value
+) -> Iterator[tuple[Ids, Tensor]]:
+    """For each parameter that units own a part of, or twice where its inputs and its outputs are both units': numbers,
+    and the squared L2 norm of each one's part. `read` makes what is squared of a parameter."""
+    weights = dict(module.named_parameters(remove_duplicate=False))
+    for name, layer in channels.layers.items():
+        squared = read(weights[f"{name}.weight"]).square()
+        yield layer.outputs, by_output(squared, layer)
+        if not layer.depthwise:
+            yield layer.inputs, by_input(squared, layer)
+    for name, recurrent in channels.recurrent.items():
+        for part, weight in matrices(module.get_submodule(name)):
+            yield from norms(recurrent, read(weight).square(), part)
+    for name in set(channels.producers) - set(channels.layers) - set(channels.recurrent):  # embeddings
+        yield channels.producers[name], read(weights[f"{name}.weight"]).square().sum(0)
+    for name, ids in channels.norms.items():
+        if f"{name}.weight" in weights:
+            yield ids, read(weights[f"{name}.weight"]).square()
 
 
 def batch_norm_scale(network: Network, channels: ChannelMap, selected: set[str]) -> Scores:
@@ -150,14 +170,29 @@ def _normalised(scores: Scores, channels: ChannelMap) -> Scores:
     return scores
 
 
-def _batches(module: fx.GraphModule, context: Context) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-    data = context.require_data("importance: taylor")
+def batches(
+    module: fx.GraphModule, context: Context, samples: int, batch_size: int
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+    """Inputs and labels of some training samples, drawn by the seed; `module` is put into evaluation mode."""
+    data = context.require_data("importance")
     generator = torch.Generator().manual_seed(context.seed)
-    chosen = torch.randperm(len(data.train), generator=generator)[:TAYLOR_SAMPLES]
+    chosen = torch.randperm(len(data.train), generator=generator)[:samples]
     module.eval()
-    for start in range(0, len(chosen), TAYLOR_BATCH):
-        batch = data.train.take(chosen[start : start + TAYLOR_BATCH]).to(context.device)
-        yield as_tuple(module(*batch.inputs.values())), batch.labels
+    for start in range(0, len(chosen), batch_size):
+        batch = data.train.take(chosen[start : start + batch_size]).to(context.device)
+        yield tuple(batch.inputs.values()), batch.labels
+
+
+def batch_loss(outputs: tuple[Tensor, ...], labels: Tensor | None, context: Context, number: int) -> Tensor:
+    """Of the batch `number`: the loss by its labels, summed over outputs. Without labels a random projection of the
+    outputs, divided by the root of the samples."""
+    data = context.require_data("importance")
+    if labels is not None and data.task is not None:
+        losses: Tensor = torch.stack([label_loss(output, labels, data.task) for output in outputs]).sum()
+        return losses
+    generator = torch.Generator().manual_seed(context.seed + number)
+    projected: Tensor = torch.stack([(output * _noise_like(output, generator)).sum() for output in outputs]).sum()
+    return projected / math.sqrt(len(outputs[0]))
 
 
 def _noise_like(output: Tensor, generator: torch.Generator) -> Tensor:

@@ -118,7 +118,7 @@ def _count(t: Tracer, node: fx.Node, module: nn.Linear | Convolution, layer: Lay
     pixels = math.prod(t.single_shape(source if layer.transposed else node))
     each = module.weight.numel() // (len(layer.inputs) if layer.transposed else len(layer.outputs))
     ends = (layer.outputs,) if layer.depthwise else (layer.outputs, layer.inputs)
-    t.map.products.append(Product(pixels * each, (*ends, *others)))
+    t.map.products.append(Product(pixels * each, (*ends, *others), node.name))
 
 
 def _embedding(t: Tracer, node: fx.Node, module: nn.Embedding, labels: Labels) -> Labels:

@@ -51,7 +51,9 @@ def follow_recurrent(t: Tracer, node: fx.Node, module: nn.LSTM | nn.GRU) -> Valu
         t.map.reads.append(Read(node.name, recurrent_weight(direction), -1, hidden))
     steps = math.prod(t.single_shape(source)[:2])
     for weight, matrix in matrices(module):
-        t.map.products.append(Product(steps * matrix.numel(), (hidden, hidden if "_hh_" in weight else inputs)))
+        t.map.products.append(
+            Product(steps * matrix.numel(), (hidden, hidden if "_hh_" in weight else inputs), node.name)
+        )
     output = {2: np.tile(hidden, directions)}
     state = {2: hidden}
     return [output, [state, state] if isinstance(module, nn.LSTM) else state]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -16,33 +14,64 @@ from compression.training.spec import Training
 if TYPE_CHECKING:
     from compression.context import Context
     from compression.network import Network
-    from compression.pruning.channel_map import ChannelMap, Width
-    from compression.pruning.importance import Scores
+    from compression.pruning.channel_map import ChannelMap
+    from compression.pruning.limits import Limits
+    from compression.pruning.targets import Target
 
 Part = Literal["channels", "neurons", "heads", "head_dim", "width"]
+
+
+class SparsityTraining(Training):
+    """Training that makes whole channels small before any is cut (DepGraph's regulariser, Fang et al. 2023)."""
+
+    strength: float = Field(1e-4, gt=0, le=1, description="of the pull on what each channel owns in layers and norms")
 
 
 class PruneStructured(StepSpec):
     """Structured pruning: remove the least important channels, neurons and heads, in rounds of prune and retrain.
 
-    Give one target: `macs_ratio` or `parameters_ratio`, what is left of the network that the step was given.
+    Give one target: `latency_ratio`, `macs_ratio` or `parameters_ratio`, what is left of the network that the step was
+    given.
     """
 
     method: Literal["prune.structured"] = "prune.structured"
+    latency_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="time left of one run in ONNX Runtime on this machine (batch 1, one thread), as a share of before: "
+        "widths are chosen by a measured table of every layer's time, and the network is timed after the cut",
+    )
     macs_ratio: float | None = Field(None, gt=0, lt=1, description="MACs left, as a share of those before the step")
     parameters_ratio: float | None = Field(None, gt=0, lt=1, description="parameters left, as a share of before")
-    importance: Literal["taylor", "magnitude", "batch_norm"] = Field(
-        "taylor", description="which channels matter least: loss change, weight norm, or batch-norm scale"
+    importance: Literal["taylor", "fisher", "magnitude", "batch_norm", "random"] = Field(
+        "taylor",
+        description="which channels matter least: squared change of loss (first order), change of loss by the diagonal "
+        "of the Fisher matrix (second order), weight norm, batch-norm scale, or chance, as a control",
     )
     rounds: int = Field(3, ge=1, le=50, description="prune a little, retrain, prune again")
     finetune: Training | None = Field(
         Training(epochs=1), description="training after each round; null cuts without retraining"
     )
+    sparsity_training: SparsityTraining | None = Field(
+        None, description="training before the first cut that makes whole channels small"
+    )
     max_layer_ratio: float = Field(
         0.9, ge=0, lt=1, description="of each layer's channels at most this share is removed"
     )
     multiple_of: int = Field(
-        1, ge=1, le=512, description="widths in multiples of this; runtimes work in blocks (8, 16)"
+        1,
+        ge=1,
+        le=512,
+        description="widths in multiples of this; runtimes work in blocks (8, 16). With latency_ratio 1 means 8",
+    )
+    blocks: bool = Field(
+        False,
+        description="also remove whole blocks of a residual network, where that wins more for the importance lost; "
+        "with importance taylor or fisher",
+    )
+    sensitivity: bool = Field(
+        False, description="also measure how much the loss rises when each layer alone gets narrower, for the report"
     )
     prune: list[Part] = Field(
         default=["channels", "neurons", "heads", "head_dim"],
@@ -57,8 +86,10 @@ class PruneStructured(StepSpec):
 
     @model_validator(mode="after")
     def _one_target(self) -> PruneStructured:
-        if (self.macs_ratio is None) == (self.parameters_ratio is None):
-            raise ValueError("give either macs_ratio or parameters_ratio")
+        if sum(ratio is not None for ratio in (self.latency_ratio, self.macs_ratio, self.parameters_ratio)) != 1:
+            raise ValueError("give one of latency_ratio, macs_ratio and parameters_ratio")
+        if self.blocks and self.importance not in {"taylor", "fisher"}:
+            raise ValueError("blocks are weighed by the loss that they cost: importance has to be taylor or fisher")
         return self
 
 
@@ -77,103 +108,110 @@ def check(network: Network) -> Verdict:
 
 
 def apply(network: Network, spec: PruneStructured, context: Context) -> StepResult:
-    import numpy as np
-
     from compression.measure.cost import cost_of
     from compression.pruning.channels import map_channels
-    from compression.pruning.cut import cut
-    from compression.pruning.importance import importance
-    from compression.pruning.plan import CostModel, choose
+    from compression.pruning.limits import Limits, floors_of
     from compression.training.loop import train
 
-    measure: Literal["macs", "parameters"] = "macs" if spec.macs_ratio is not None else "parameters"
-    ratio = spec.macs_ratio if spec.macs_ratio is not None else spec.parameters_ratio
-    assert ratio is not None  # noqa: S101 - the validator of the spec holds this
     start = map_channels(network)
     selected = _selected(network, spec, start)
-    floors = {name: max(1, math.ceil(len(ids) * (1 - spec.max_layer_ratio))) for name, ids in start.producers.items()}
-    before = getattr(cost_of(network), measure)
-
-    def removable(current: Network, channels: ChannelMap, scores: Scores, target: float) -> list[int]:
-        model = CostModel(current, channels, measure)
-        model.elsewhere = int(getattr(cost_of(current), measure) - model.total())
-        return choose(
-            channels,
-            scores,
-            model,
-            target,
-            by_saving=spec.importance == "taylor",
-            widths=_widths(channels, spec, selected),
-            floors=floors,
-            multiple_of=spec.multiple_of,
-        )
-
+    floors = floors_of(start, spec.max_layer_ratio)
+    parts = frozenset(spec.prune)
+    limits = Limits(spec.importance, frozenset(selected), parts, floors, spec.multiple_of, spec.blocks)
+    target, ratio = _target(network, spec, limits, context)
     # A target out of reach is refused now, not after all but the last round.
-    removable(network, start, np.zeros(len(start.units)), before * ratio)
-
-    def cut_once(current: Network, target: float) -> tuple[Network, dict[str, Any]]:
-        channels = map_channels(current)
-        scores = importance(current, channels, spec.importance, context, selected)
-        removed = removable(current, channels, scores, target)
-        record = {"step": "prune.structured", "importance": spec.importance, "removed": len(removed)}
-        smaller = cut(current, channels, removed, reason=record)
-        facts = {"removed": len(removed), "parts": _parts(channels, removed)}
-        return smaller, {**facts, measure: getattr(cost_of(smaller), measure)}
-
-    rounds: list[dict[str, Any]] = []
+    target.check_reach(network, ratio)
+    facts: dict[str, Any] = {"left_alone": {n: why for n, why in start.frozen_by.items() if n in selected}}
+    if spec.sensitivity:
+        facts["sensitivity"] = _sensitivity(network, limits, context)
     current = network
+    if spec.sparsity_training is not None:
+        current, facts["sparsity_training"] = _made_sparse(network, spec.sparsity_training, limits, context)
+    rounds: list[dict[str, Any]] = []
     for number in range(1, spec.rounds + 1):
-        target = before * ratio ** (number / spec.rounds)
+        source, so_far = current, rounds[-1] if rounds else {}
+        share = ratio ** (number / spec.rounds)
         stage = f"round-{number}"
-        source = current
-        current, facts = context.checkpoints.stage(f"{stage}-cut", lambda: cut_once(source, target))  # noqa: B023
+        current, done = context.checkpoints.stage(
+            f"{stage}-cut{target.stage_suffix}",
+            lambda: target.cut(source, share, so_far, last=number == spec.rounds),  # noqa: B023
+        )
         if spec.finetune is not None:
             span = ((number - 1) / spec.rounds, number / spec.rounds)
             current, training = train(current, spec.finetune, context, stage=stage, field="/finetune", span=span)
-            facts = {**facts, "training": training}
-        rounds.append({"round": number, **facts})
+            done = {**done, "training": training}
+        rounds.append({"round": number, **done})
         context.progress(number / spec.rounds, f"round {number} of {spec.rounds}")
-    frozen = {name: reason for name, reason in start.frozen_by.items() if name in selected}
     end = map_channels(current)
-    widths = {name: [len(ids), len(end.producers[name])] for name, ids in start.producers.items()}
-    return StepResult(current, {"rounds": rounds, "widths": widths, "left_alone": frozen})
+    widths = {name: [len(ids), len(end.producers.get(name, ()))] for name, ids in start.producers.items()}
+    macs = [cost_of(network).macs, cost_of(current).macs]
+    return StepResult(current, {**facts, **target.facts(), "rounds": rounds, "widths": widths, "macs": macs})
+
+
+def _target(network: Network, spec: PruneStructured, limits: Limits, context: Context) -> tuple[Target, float]:
+    from compression.pruning.latency_target import TimeTarget
+    from compression.pruning.targets import CountTarget
+
+    if spec.latency_ratio is not None:
+        return TimeTarget(network, limits, context), spec.latency_ratio
+    if spec.macs_ratio is not None:
+        return CountTarget(network, "macs", limits, context), spec.macs_ratio
+    assert spec.parameters_ratio is not None  # noqa: S101 - the validator of the spec holds this
+    return CountTarget(network, "parameters", limits, context), spec.parameters_ratio
+
+
+def _sensitivity(network: Network, limits: Limits, context: Context) -> list[dict[str, Any]]:
+    from compression.pruning.channels import map_channels
+    from compression.pruning.width_sensitivity import scan_widths
+
+    def scan() -> tuple[Network, dict[str, Any]]:
+        channels = map_channels(network)
+        scores = limits.scores(network, channels, context)
+        return network, {"widths": scan_widths(network, channels, limits.widths(channels), scores, context)}
+
+    found: list[dict[str, Any]] = context.checkpoints.stage("sensitivity", scan)[1]["widths"]
+    return found
+
+
+def _made_sparse(
+    network: Network, spec: SparsityTraining, limits: Limits, context: Context
+) -> tuple[Network, dict[str, Any]]:
+    from functools import partial
+
+    from compression.pruning.channels import map_channels
+    from compression.pruning.group_sparsity import SparseGroups
+    from compression.training.loop import train
+
+    channels = map_channels(network)
+    objective = partial(SparseGroups, channels=channels, widths=limits.widths(channels), strength=spec.strength)
+    stage, field = "sparsity-training", "/sparsity_training"
+    # The last weights, not the best on validation: these are the ones whose units became small.
+    return train(network, spec, context, stage=stage, field=field, span=(0.0, 0.0), objective=objective, keep="last")
 
 
 def _selected(network: Network, spec: PruneStructured, channels: ChannelMap) -> set[str]:
     selected = spec.layers.select({name: type(module).__name__ for name, module in network.layers().items()})
     if not selected & {name for name in channels.producers if channels.prunable(name)}:
         raise SpecError("none of the selected layers can lose channels", "/layers")
-    if not _widths(channels, spec, selected):
-        found = sorted({part for width in channels.widths() if set(width.names) <= selected for part in width.parts})
+    own = [width for width in channels.widths() if set(width.names) <= selected]
+    if not any(width.parts <= set(spec.prune) for width in own):
+        found = sorted({part for width in own for part in width.parts})
         known = f"have {', '.join(found)} that may go" if found else "share theirs with layers that aren't selected"
         raise SpecError(f"the selected layers {known}; add to prune or layers", "/prune")
     return selected
 
 
-def _widths(channels: ChannelMap, spec: PruneStructured, selected: set[str]) -> list[Width]:
-    """Those that may shrink: all of a width's layers are selected, and all that it is may go."""
-    return [width for width in channels.widths() if set(width.names) <= selected and width.parts <= set(spec.prune)]
-
-
-def _parts(channels: ChannelMap, removed: list[int]) -> dict[str, int]:
-    """How many of each part were removed; what is several (a head's place that a norm averages over) counts as each."""
-    gone = set(removed)
-    counts: Counter[str] = Counter()
-    for width in channels.widths():
-        counts.update(dict.fromkeys(width.parts, len(gone & set(width.units.tolist()))))
-    return {part: count for part, count in sorted(counts.items()) if count}
-
-
 def predict(cost: Cost, spec: PruneStructured) -> Cost:
-    """The target is what the step stops at; the other figure is taken to fall alike, which is an estimate."""
-    ratio = spec.macs_ratio or spec.parameters_ratio or 1.0
+    """The target is what the step stops at; the other figures are taken to fall alike, which is an estimate."""
+    ratio = spec.macs_ratio or spec.parameters_ratio or spec.latency_ratio or 1.0
     return Cost(
         parameters=round(cost.parameters * ratio), macs=round(cost.macs * ratio), bytes=round(cost.bytes * ratio)
     )
 
 
 def needs_data(spec: PruneStructured) -> bool:
-    return spec.finetune is not None or spec.importance == "taylor"
+    trains = spec.finetune is not None or spec.sparsity_training is not None
+    return trains or spec.sensitivity or spec.importance in {"taylor", "fisher"}
 
 
 METHOD = Method(spec=PruneStructured, check=check, apply=apply, predict=predict, needs_data=needs_data)
