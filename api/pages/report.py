@@ -12,6 +12,7 @@ from api.pages.facts import Shown, label, plain, shown
 from api.pages.figures import Json, at, entries, mapping, number, text
 from api.pages.learned import Learned, learned
 from api.pages.measures import Measure, judged_by, measures, quality_tables
+from api.pages.pruned import DRAWN, Part, pruned
 
 SIDES = (("before", "before"), ("after", "after"))
 MOST_NODES = 15
@@ -39,6 +40,7 @@ class StepShown:
     figures: Sequence[tuple[str, str, str]]
     facts: Shown | None
     learned: Learned | None
+    pruned: Sequence[Part] = ()
 
 
 def read(report: Json) -> Json:
@@ -166,8 +168,9 @@ def _step(step: Json) -> StepShown:
     rows = [(label(key), _figure(key, before.get(key)), _figure(key, after.get(key))) for key in keys]
     changed = [f"{name} {old} → {new}" for name, old, new in rows if old != new]
     index, facts = number(step, "index"), mapping(step, "facts")
-    drawn = learned(facts)
-    told = facts if drawn is None else {name: fact for name, fact in facts.items() if name != "learned"}
+    drawn, parts = learned(facts), pruned(facts, int(index or 0))
+    hidden = ({"learned"} if drawn is not None else set()) | (DRAWN if parts else set())
+    told = {name: fact for name, fact in facts.items() if name not in hidden}
     return StepShown(
         int(index or 0),
         text(step, "method"),
@@ -176,6 +179,7 @@ def _step(step: Json) -> StepShown:
         rows,
         shown(told) if told else None,
         drawn,
+        parts,
     )
 
 
