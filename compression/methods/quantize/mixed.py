@@ -21,7 +21,7 @@ class QuantizeMixed(StepSpec):
     """Bits for each layer (2 to 8), chosen under a budget by what each layer was measured to lose.
 
     Give one budget: `bits`, `bytes` or `ratio`. The choice is the exact optimum of the sum of the measured losses. What
-    it saves shows in the file of the step `encode`; an `.onnx` file holds a byte for each weight in any case.
+    it saves shows best in the file of the step `encode`; an `.onnx` file holds 2, 4 or 8 bits a weight.
     """
 
     method: Literal["quantize.mixed"] = "quantize.mixed"
