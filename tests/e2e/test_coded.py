@@ -26,6 +26,10 @@ STEPS = [
     },
     {"method": "encode"},
 ]
+FEW_BITS = [
+    {"method": "quantize.ternary", "training": None, "first_last_bits": None},
+    {"method": "quantize.float16"},
+]
 
 
 @pytest.mark.parametrize("kind", ["embedded", "production"])
@@ -60,6 +64,10 @@ def test_a_coded_file(kind: str, files: Files, tmp_path: Path, request: pytest.F
         right = float((np.asarray(logits).argmax(1) == files.test_labels).mean())
         assert right == report["delivered"]["quality"]["compressed"]["top1"]["value"]
         assert right > 0.8
+
+        short = submit(client, {"model": model, "dataset": data, "steps": FEW_BITS, "exports": ["onnx"]})
+        assert wait(client, short)["state"] == "succeeded"
+        assert len(content(client, artifacts(client, short)["model.onnx"])) < report["original"]["bytes"]
 
         next_job = submit(client, {"model": found["model.nwk"]["id"], "dataset": data, "steps": [STEPS[0]]})
         assert wait(client, next_job)["state"] == "succeeded"
