@@ -61,7 +61,7 @@ class Size:
     epochs: float
 
 
-SIZES = {"lenet5": Size(10_000, 5_000, 10_000, 3), "resnet20": Size(3_000, 1_000, 5_000, 2)}
+SIZES = {"lenet5": Size(10_000, 5_000, 10_000, 3), "resnet20": Size(2_000, 1_000, 5_000, 2)}
 QUICK = Size(3_000, 1_000, 2_000, 1)
 
 
