@@ -47,7 +47,7 @@ def quantized(network: Network, spec: QuantizeMixed, context: Context) -> StepRe
     budget = budget_bits(weights, spec)
     rounded, facts = context.checkpoints.stage("bits", lambda: _rounded(network, weights, budget, spec, context))
     if spec.finetune is not None:
-        rounded, facts["training"] = _trained(network, facts["bits"], spec.finetune, context)
+        rounded, facts["training"] = trained(network, facts["bits"], spec.finetune, context)
     record = {"step": "quantize.mixed", "average_bits": facts["average_bits"]}
     return StepResult(rounded.replaced(provenance=(*rounded.provenance, record)), facts)
 
@@ -128,7 +128,7 @@ def on_grids(network: Network, bits: Mapping[str, int]) -> Network:
     return rounded
 
 
-def _trained(
+def trained(
     network: Network, bits: Mapping[str, int], spec: Training, context: Context
 ) -> tuple[Network, dict[str, Any]]:
     """Weights and steps learned together (LSQ, Esser et al. 2020), from the unrounded weights on."""
