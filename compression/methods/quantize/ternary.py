@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.registry import Cost, Method, StepResult, StepSpec, Verdict
 from compression.selector import LayerSelector
@@ -44,6 +44,12 @@ class QuantizeTernary(StepSpec):
         "training, each tensor gets the one scale of the least squared error",
     )
     layers: LayerSelector = Field(default_factory=LayerSelector, description="layers whose weights become ternary")
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> QuantizeTernary:
+        if self.threshold_of == "max" and self.threshold is not None and self.threshold >= 1:
+            raise ValueError("a threshold of the largest magnitude or more leaves no weight: give less than 1")
+        return self
 
 
 def check(network: Network) -> Verdict:

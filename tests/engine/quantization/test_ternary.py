@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from compression.container.network import encode, read_nwk
@@ -160,6 +161,12 @@ def test_nothing_but_ends_is_refused_with_the_way_out(tmp_path: Path) -> None:
     spec["layers"] = {"include": ["norm1"]}
     with pytest.raises(SpecError, match="weights of its own"):
         apply(network, QuantizeTernary.model_validate(spec), context_for(tmp_path, network))
+
+
+def test_a_threshold_that_leaves_nothing_is_refused() -> None:
+    assert QuantizeTernary(threshold=1.5).threshold == 1.5
+    with pytest.raises(ValidationError, match="leaves no weight"):
+        QuantizeTernary(threshold=1, threshold_of="max")
 
 
 def test_scales_and_signs_are_learned(tmp_path: Path) -> None:
