@@ -44,7 +44,6 @@ from compression.zoo.catalog import zoo_network
 
 CPU = torch.device("cpu")
 FOLDS = 5
-ROUNDS = 6
 NO_LOSS = 0.5
 """Points: what the upper 95 % bound of the paired loss may be."""
 DENSITIES = (0.2, 0.1, 0.05, 0.025)
@@ -96,8 +95,7 @@ def deep_compression(density: float) -> Callable[[float], list[dict[str, Any]]]:
 
 def smallest(ratio: float) -> Callable[[float], list[dict[str, Any]]]:
     def steps(epochs: float) -> list[dict[str, Any]]:
-        each = training(epochs / ROUNDS, 0.003)
-        return [{"method": "quantize.entropy", "ratio": ratio, "rounds": ROUNDS, "levels": 3, "training": each}]
+        return [{"method": "quantize.entropy", "ratio": ratio, "levels": 3, "training": training(epochs, 0.003)}]
 
     return steps
 

@@ -1,11 +1,13 @@
-"""Training for bytes, in rounds: each starts with the levels of the one before, at another weight of the rate.
+"""Training for bytes: the levels have a price that a target moves (`price.py`), while the learning rate falls.
 
 A file's bytes are counted by writing it. Everything is decided on validation; the test split isn't read.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +23,23 @@ from compression.errors import SpecError
 from compression.network import Network
 from compression.pruning.weights import weight_names
 from compression.quantization.importance import fisher
-from compression.quantization.learned_grid import LearnedGrid
+from compression.quantization.learned_grid import PricedGrid
+from compression.quantization.price import Aiming, Price, Rising
 from compression.quantization.rdoq import chosen_levels
 from compression.quantization.step import step_for
-from compression.quantization.targets import Round, allowed_accuracy, byte_limit, chosen, first_weight, next_start
+from compression.quantization.targets import Round, allowed_accuracy, byte_limit, chosen, first_limit, next_start
 from compression.registry import StepResult
 from compression.training.loop import MakeObjective, train
 from compression.training.losses import match_for
-from compression.training.objective import FromOriginal
+from compression.training.objective import FromOriginal, Objective
 from compression.training.spec import Training
 
 if TYPE_CHECKING:
     from compression.context import Context
     from compression.methods.quantize.entropy import QuantizeEntropy
+
+LEAST_SOUNDINGS = 12
+"""So often at least, in a training that aims at bytes, a file is written to see how many they are."""
 
 
 def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> StepResult:
@@ -119,48 +125,86 @@ def _trained(
     network: Network, names: list[str], spec: QuantizeEntropy, context: Context, objective: MakeObjective
 ) -> tuple[list[Round], Network]:
     """All rounds, and the network of the one that is chosen."""
+    if spec.accuracy_drop is None:
+        only = _round(network, names, byte_limit(spec, context), (1, 1), spec, context, objective)
+        return [only], only.network
     rounds: list[Round] = []
-    start, weight = network, first_weight(spec, context)
+    start, limit = network, first_limit(context)
     allowed = allowed_accuracy(network, spec, context)
     for number in range(1, spec.rounds + 1):
-        rounds.append(_round(start, names, weight, number, spec, context, objective))
-        start, weight = next_start(network, rounds, spec, allowed, byte_limit(spec, context))
-    return rounds, chosen(rounds, spec, allowed, byte_limit(spec, context)).network
+        rounds.append(_round(start, names, limit, (number, spec.rounds), spec, context, objective))
+        start, limit = next_start(network, rounds, allowed)
+    return rounds, chosen(rounds, allowed).network
 
 
 def _round(
     start: Network,
     names: list[str],
-    weight: float,
-    number: int,
+    limit: int | None,
+    number: tuple[int, int],
     spec: QuantizeEntropy,
     context: Context,
     objective: MakeObjective,
 ) -> Round:
+    """One training. `limit`: the bytes it aims at; none: the spec has a weight. `number`: of how many."""
     assert spec.training is not None  # noqa: S101 - the caller's condition
     training = spec.training.model_copy(update={"loss": "teacher"}) if spec.mixup else spec.training
-    total = sum(value.numel() for value in start.module.parameters())
-    learned = {}
+    learned: dict[str, PricedGrid] = {}
+    price = _price(start, names, learned, limit, spec, context)
     for name in names:
-        value = start.module.get_parameter(name)
-        step = _first_step(value, start.encodings.get(name), spec)
-        learned[name] = LearnedGrid(step, spec.levels, value.shape, weight / total)
-    span = ((number - 1) / spec.rounds, number / spec.rounds)
-    stage = f"round-{number}"
+        value, encoding = start.module.get_parameter(name), start.encodings.get(name)
+        keep = encoding.tensors().get("keep") if encoding is not None else None
+        learned[name] = PricedGrid(_first_step(value, encoding, spec), spec.levels, value.shape, name, price, keep)
+
+    def priced(module: fx.GraphModule, training: Training, inner: Context) -> Objective:
+        made = objective(module, training, inner)
+        made.extra = price
+        return made
+
+    span = ((number[0] - 1) / number[1], number[0] / number[1])
     trained, facts = train(
         start,
         training,
         context,
-        stage=stage,
+        stage=f"round-{number[0]}",
         field="/training",
         span=span,
-        objective=objective,
+        objective=priced,
         keep="last",
         learned=learned,
     )
-    done = Round(weight, trained, file_bytes(trained), facts["history"][-1])
-    context.progress(span[1], f"round {number} of {spec.rounds}: {done.file_bytes} bytes", file_bytes=done.file_bytes)
+    done = Round(limit, trained, file_bytes(trained), facts["history"][-1])
+    message = f"round {number[0]} of {number[1]}: {done.file_bytes} bytes"
+    context.progress(span[1], message, file_bytes=done.file_bytes)
     return done
+
+
+def _price(
+    start: Network,
+    names: list[str],
+    learned: Mapping[str, PricedGrid],
+    limit: int | None,
+    spec: QuantizeEntropy,
+    context: Context,
+) -> Price:
+    assert spec.training is not None  # noqa: S101 - the caller's condition
+    parameters = sum(value.numel() for value in start.module.parameters())
+    samples = len(context.require_data("quantize.entropy").train)
+    each = math.ceil(samples / spec.training.batch_size)
+    steps = max(1, round(spec.training.epochs * each))
+    if limit is None:
+        assert spec.rate_weight is not None  # noqa: S101 - a spec has one target
+        return Rising(len(names), steps, parameters, spec.rate_weight)
+    sketch = start.copy()
+
+    def bytes_now(free: Mapping[str, Tensor]) -> int:
+        with torch.no_grad():
+            for name, values in free.items():
+                sketch.module.get_parameter(name).copy_(learned[name].value(values))
+        settled = {name: learned[name].settled(values) for name, values in free.items()}
+        return file_bytes(sketch.replaced(encodings={**sketch.encodings, **settled}))
+
+    return Aiming(len(names), steps, parameters, limit, bytes_now, max(1, min(each, steps // LEAST_SOUNDINGS)))
 
 
 def _first_step(value: Tensor, encoding: Encoding | None, spec: QuantizeEntropy) -> Tensor:

@@ -1,4 +1,4 @@
-"""A grid whose step is learned along with the weights, and whose levels have a price while they are trained.
+"""A grid whose step is learned along with the weights; and one whose levels have a price while they are trained.
 
 The step's gradient is LSQ's (Esser et al. 2020, equations 3 and 5): round(v) − v inside the range, the limit outside
 (v = weight / step), times 1 / √(n · high). The free values are the weights followed by the logarithms of the steps, in
@@ -17,18 +17,17 @@ import torch
 from torch import Tensor
 
 from compression.encodings import Encoding, Grid
+from compression.quantization.price import Price
 from compression.quantization.rate import above, prices
 
 
 @dataclass(frozen=True)
 class LearnedGrid:
-    """Levels from -`high` to `high`. `step`: where it begins, scalar or one for each slice of the first axis; `price`:
-    of a bit, in the loss."""
+    """Levels from -`high` to `high`. `step`: where it begins, scalar or one for each slice of the first axis."""
 
     step: Tensor
     high: int
     shape: torch.Size
-    price: float
 
     def free(self, parameter: Tensor) -> Tensor:
         return torch.cat([parameter.flatten(), self.step.to(parameter.device).log().flatten()])
@@ -38,10 +37,7 @@ class LearnedGrid:
         return rounded
 
     def penalty(self, free: Tensor) -> Tensor:
-        if not self.price:
-            return free.new_zeros(())
-        bits: Tensor = _Bits.apply(free, self)  # type: ignore[no-untyped-call]
-        return self.price * bits
+        return free.new_zeros(())
 
     def settled(self, free: Tensor) -> Encoding:
         steps = self.parts(free.detach())[1]
@@ -60,6 +56,25 @@ class LearnedGrid:
         return torch.cat([weights.flatten(), steps])
 
 
+@dataclass(frozen=True)
+class PricedGrid(LearnedGrid):
+    """`keep`, bool or none: where it is false a mask has put a zero, which stays one."""
+
+    name: str
+    price: Price
+    keep: Tensor | None = None
+
+    def value(self, free: Tensor) -> Tensor:
+        value = super().value(free)
+        return value if self.keep is None else value * self.keep.to(value.device)
+
+    def penalty(self, free: Tensor) -> Tensor:
+        bits: Tensor = _Bits.apply(free, self)  # type: ignore[no-untyped-call]
+        penalty = self.price.of_a_bit() * bits
+        self.price.hear(self.name, bits, free)
+        return penalty
+
+
 class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, free: Tensor, grid: LearnedGrid) -> Tensor:
@@ -69,7 +84,7 @@ class _Rounded(torch.autograd.Function):
         return (weights / steps).clamp_(-grid.high, grid.high).round_() * steps
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (free,), grid = context.saved_tensors, context.grid
         weights, steps = grid.parts(free)
         scaled = weights / steps
@@ -80,8 +95,10 @@ class _Rounded(torch.autograd.Function):
 
 
 class _Bits(torch.autograd.Function):
-    """The zeros cost nothing, however far the free values behind them are from zero: only the others press the step
-    upwards. Through all of them together, tensors came to be zero altogether, at a loss that kept rising."""
+    """The bits of whole levels, with the gradient of the straight lines between them, straight through the rounding.
+
+    The zeros don't press the step upwards, however far the free values behind them are from zero: only the others do.
+    Through all of them together, tensors came to be zero altogether, at a loss that kept rising."""
 
     @staticmethod
     def forward(context: Any, free: Tensor, grid: LearnedGrid) -> Tensor:
@@ -90,11 +107,11 @@ class _Bits(torch.autograd.Function):
         levels = scaled.clamp(-grid.high, grid.high).round_()
         price, magnitude = prices(levels, grid.high), scaled.abs()
         slopes = price.slopes(magnitude)
-        not_zero = levels.abs_().clamp_(max=1)
+        not_zero = levels.abs_().clamp(max=1)
         pull = grid.joined(slopes * scaled.sign() / steps, -slopes * magnitude * not_zero)
         context.save_for_backward(pull)
-        return price.bits(magnitude).to(free.dtype)
+        return price.bits(levels).to(free.dtype)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * context.saved_tensors[0], None

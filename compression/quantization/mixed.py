@@ -136,7 +136,7 @@ def trained(
     for name, width in bits.items():
         value = network.module.get_parameter(name).detach()
         grid = grid_for(value, width)
-        learned[name] = LearnedGrid(grid.step, grid.high, value.shape, 0.0)
+        learned[name] = LearnedGrid(grid.step, grid.high, value.shape)
     return train(network, spec, context, stage="steps", field="/finetune", learned=learned)
 
 

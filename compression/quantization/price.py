@@ -31,6 +31,10 @@ class Price(nn.Module):
     """`tensors`: how many tell of their bits in each step; `steps`: of the whole run; `weights`: all parameters of the
     network, which the rate is per."""
 
+    step: Tensor
+    weight: Tensor
+    bits: Tensor
+
     def __init__(self, tensors: int, steps: int, weights: int) -> None:
         super().__init__()
         self.tensors, self.steps, self.weights = tensors, steps, weights
@@ -73,6 +77,10 @@ class Aiming(Price):
     then ever more slowly, and stays: the weight rises while there are more, and falls while there are fewer.
     `file_bytes`, of free values by name, is what a file of this moment takes: it is asked for `often` steps apart."""
 
+    lasting: Tensor
+    first: Tensor
+    beside: Tensor
+
     def __init__(
         self,
         tensors: int,
@@ -96,7 +104,7 @@ class Aiming(Price):
             if not self.step:
                 self.first.fill_(found)
         left = max(0.0, 1 - (float(self.step) + 1) / (RAMP * self.steps)) ** 2
-        wanted = left * math.log(self.first) + (1 - left) * math.log(self.goal)
+        wanted = left * math.log(float(self.first)) + (1 - left) * math.log(self.goal)
         expected = math.log(max(1.0, float(self.beside + self.bits / 8)))
         over = max(-1.0, min(1.0, expected - wanted))
         self.lasting += SLOW / self.steps * over

@@ -37,28 +37,28 @@ class Prices:
 
     def bits(self, magnitude: Tensor) -> Tensor:
         """Of entries of these magnitudes (in units of the step): what whole levels cost, with straight lines between,
-        and no more beyond the largest level. One number, float64, without a gradient: `slopes` is it."""
-        bits = self.zero.sum(dtype=torch.float64) + (self._first() * magnitude.clamp(max=1)).sum(dtype=torch.float64)
+        and no more beyond the largest level. One number, float64, without a gradient."""
+        first = (self.one - self.zero) * magnitude.clamp(max=1)
+        bits = self.zero.sum(dtype=torch.float64) + first.sum(dtype=torch.float64)
         for level, slope in self._upwards(magnitude):
             bits = bits + slope * (magnitude - level).clamp_(0, 1).sum(dtype=torch.float64)
         return bits
 
     def slopes(self, magnitude: Tensor) -> Tensor:
-        """∂ bits / ∂ magnitude of each entry, never negative: a price that falls as a level grows would push it up."""
-        first = self._first()
+        """The pull on each magnitude: ∂ bits / ∂ magnitude, but a bit at least up to 1 and no less than zero above.
+
+        A price that falls as a level grows would push it up. And where few entries are zero, a zero is the dearer one,
+        but not when many have come to be: without that bit, what was dense at first would stay so at any price."""
+        first = (self.one - self.zero).clamp_(min=1)
         found = first - first * above(magnitude, 1)
         for level, slope in self._upwards(magnitude):
-            found += slope * (above(magnitude, level) - above(magnitude, level + 1))
+            found += max(0.0, slope) * (above(magnitude, level) - above(magnitude, level + 1))
         return found
-
-    def _first(self) -> Tensor:
-        return F.relu(self.one - self.zero)
 
     def _upwards(self, magnitude: Tensor) -> Iterator[tuple[int, float]]:
         """The levels above which some entry is, and what a bit of magnitude more costs there."""
-        slopes = F.relu(self.further).tolist()
         most = float(magnitude.max()) if magnitude.numel() else 0.0
-        return ((level, slope) for level, slope in enumerate(slopes, 1) if level < most)
+        return ((level, slope) for level, slope in enumerate(self.further.tolist(), 1) if level < most)
 
 
 def above(magnitude: Tensor, level: int) -> Tensor:

@@ -34,7 +34,10 @@ class QuantizeEntropy(StepSpec):
 
     method: Literal["quantize.entropy"] = "quantize.entropy"
     rate_weight: float | None = Field(
-        None, gt=0, le=1e6, description="of the rate (bits per parameter) in the loss; larger is smaller"
+        None,
+        gt=0,
+        le=1e6,
+        description="of the rate (bits per parameter) in the loss, reached after 60 % of the steps; larger is smaller",
     )
     bytes: int | None = Field(None, ge=100, le=2**40, description="of the .nwk file, at most")
     ratio: float | None = Field(
@@ -47,12 +50,15 @@ class QuantizeEntropy(StepSpec):
         description="points of accuracy on validation that may be lost; the file gets as small as that allows",
     )
     rounds: int = Field(
-        6, ge=1, le=50, description="trainings one after the other, each with the rate weight that the target asks for"
+        6,
+        ge=1,
+        le=50,
+        description="trainings one after the other in search of what accuracy_drop allows; other targets take one",
     )
     levels: int = Field(7, ge=1, le=127, description="of each parameter: whole steps from minus this to this")
     per_channel: bool = Field(False, description="a step for each output channel; else one for each tensor")
     training: Training | None = Field(
-        Training(epochs=5, optimizer="adamw", learning_rate=0.003, weight_decay=0),
+        Training(epochs=10, optimizer="adamw", learning_rate=0.003, weight_decay=0, alpha=0.9),
         description="of each round, beside the network it came with as the teacher; null: no training, `rdoq` alone",
     )
     shift: int = Field(
@@ -77,6 +83,8 @@ class QuantizeEntropy(StepSpec):
                 raise ValueError("without training it needs rdoq")
         elif len(given) != 1:
             raise ValueError(f"give one of {', '.join(TARGETS)}")
+        elif "rounds" in self.model_fields_set and self.rounds > 1 and self.accuracy_drop is None:
+            raise ValueError("rounds are for accuracy_drop: the other targets take one training")
         elif self.mixup and self.training.loss in {"labels", "both"}:
             raise ValueError("mixed samples have no label: with mixup, the loss is teacher")
         return self

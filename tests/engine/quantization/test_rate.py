@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from compression.encodings import Grid
-from compression.quantization.learned_grid import LearnedGrid
+from compression.quantization.learned_grid import LearnedGrid, PricedGrid
+from compression.quantization.price import Rising
 from compression.quantization.rate import prices
 from compression.quantization.rdoq import chosen_levels, cost
 from compression.quantization.step import step_for
@@ -58,24 +59,29 @@ def test_a_large_tensor_without_a_zero_has_finite_prices() -> None:
 
 
 @pytest.mark.parametrize("high", [1, 2, 7])
-def test_between_whole_levels_the_rate_is_a_straight_line_and_the_gradient_its_slope(high: int) -> None:
+def test_between_whole_levels_the_rate_is_a_straight_line_and_the_pull_its_slope(high: int) -> None:
     levels = drawn(30, 20, high=high)
     price = prices(levels, high)
-    # Where a larger level would be cheaper the line is flat instead, which here is a few of seven magnitudes.
-    whole = float(price.bits(levels.abs()))
-    assert whole == pytest.approx(float(price.each(levels).sum()), rel=1e-5 if high < 7 else 0.01)
+    assert float(price.bits(levels.abs())) == pytest.approx(float(price.each(levels).sum()), rel=1e-5)
     noise = torch.randn(30, 20, generator=torch.Generator().manual_seed(1))
     magnitude = (levels.abs() + 0.3 * noise.sign()).abs().clamp(0.1, high - 0.1).double()
     magnitude[12, 4] = high + 0.2
     slopes = price.slopes(magnitude)
-    for place in [(0, 0), (3, 7), (29, 19), (12, 4)]:
+    for place in np.ndindex(30, 20):
         moved = magnitude.clone()
         moved[place] += 1e-4
         slope = float(price.bits(moved) - price.bits(magnitude)) / 1e-4
-        assert float(slopes[place]) == pytest.approx(slope, rel=1e-3, abs=1e-6)
+        least = 1.0 if float(magnitude[place]) < 1 else 0.0
+        assert float(slopes[place]) == pytest.approx(max(slope, least), rel=1e-3, abs=1e-6)
     assert float(slopes[12, 4]) == 0.0
-    assert float(slopes.max()) > 0
-    assert bool((slopes >= 0).all())
+    assert float(slopes.max()) > 1
+
+
+def test_a_dense_tensor_is_pulled_to_zero_too() -> None:
+    dense = drawn(30, 20, density=1.0, high=2)
+    price = prices(dense, 2)
+    assert bool((price.one < price.zero).all())
+    assert bool((price.slopes(0.9 * dense.sign().abs()) == 1).all())
 
 
 @pytest.mark.parametrize("per_row", [False, True])
@@ -84,7 +90,7 @@ def test_the_steps_gradient_is_that_of_lsq(per_row: bool) -> None:
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
     gradient = torch.randn(6, 50, generator=torch.Generator().manual_seed(1))
     step = torch.rand(6, generator=torch.Generator().manual_seed(2)) * 0.3 + 0.2 if per_row else torch.tensor(0.3)
-    grid = LearnedGrid(step, 3, weight.shape, 0.0)
+    grid = LearnedGrid(step, 3, weight.shape)
     free = grid.free(weight).requires_grad_()
     grid.value(free).backward(gradient)
     s = step.reshape(-1, 1).numpy()
@@ -100,26 +106,42 @@ def test_the_steps_gradient_is_that_of_lsq(per_row: bool) -> None:
 
 def test_the_penalty_pulls_weights_to_zero_and_the_step_up_by_those_that_arent() -> None:
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
-    grid = LearnedGrid(torch.tensor(2.0), 3, weight.shape, 0.01)
+    price = Rising(tensors=1, steps=1, weights=100, weight=1.0)
+    grid = PricedGrid(torch.tensor(2.0), 3, weight.shape, "w", price)
     free = grid.free(weight).requires_grad_()
+    assert float(grid.penalty(free).detach()) == 0.0  # before the first step a bit costs nothing
     penalty = grid.penalty(free)
     penalty.backward()
     levels = (weight / 2).round()
-    assert float(penalty.detach()) == pytest.approx(0.01 * float(prices(levels, 3).bits((weight / 2).abs())), rel=1e-5)
+    assert float(penalty.detach()) == pytest.approx(0.01 * float(prices(levels, 3).each(levels).sum()), rel=1e-5)
     assert free.grad is not None
     pulled = free.grad[:300].reshape(6, 50)
-    assert bool((pulled * weight >= 0).all())
+    np.testing.assert_allclose(
+        pulled.numpy(), 0.005 * (prices(levels, 3).slopes((weight / 2).abs()) * weight.sign()).numpy(), rtol=1e-5
+    )
     assert float((pulled != 0).double().mean()) > 0.8
     step = float(free.grad[300])  # of its logarithm: −v ∂/∂v
     assert step == pytest.approx(-float((pulled * weight)[levels != 0].sum()), rel=1e-5)
     assert step < 0
 
 
+def test_a_zero_that_a_mask_holds_stays_one() -> None:
+    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
+    keep = weight.abs() > 0.5
+    price = Rising(tensors=1, steps=1, weights=100, weight=1.0)
+    grid = PricedGrid(torch.tensor(0.3), 3, weight.shape, "w", price, keep)
+    free = grid.free(weight * keep).requires_grad_()
+    (grid.value(free).sum() + grid.penalty(free) + grid.penalty(free)).backward()
+    assert free.grad is not None
+    assert bool((free.grad[:300].reshape(6, 50)[~keep] == 0).all())
+    assert bool((grid.value(free.detach() + 1)[~keep] == 0).all())
+
+
 @pytest.mark.parametrize("per_row", [False, True])
 def test_what_remains_is_a_grid_with_the_learned_step_and_the_same_numbers(per_row: bool) -> None:
     weight = torch.randn(37, 11, generator=torch.Generator().manual_seed(0))
     step = torch.rand(37, generator=torch.Generator().manual_seed(2)) * 0.3 + 0.2 if per_row else torch.tensor(0.3)
-    grid = LearnedGrid(step, 3, weight.shape, 0.0)
+    grid = LearnedGrid(step, 3, weight.shape)
     free = grid.free(weight) + 0.01
     settled = grid.settled(free)
     value = grid.value(free)
