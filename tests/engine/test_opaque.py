@@ -9,12 +9,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.errors import IntakeError, MethodError
+from compression.errors import DataError, IntakeError, MethodError, SpecError
 from compression.events import Reporter
 from compression.intake.inspect import describe, inspect_file
 from compression.intake.model import read_model
-from compression.opaque import verdict_on
-from compression.pipeline import Job, run
+from compression.opaque import signature_of, verdict_on
+from compression.pipeline import Job, compress, load, run
 from compression.registry import Verdict, methods
 from compression.spec import parse_job
 from tests.engine.intake.onnx.graphs import loaded, model, tensor, weights, write
@@ -56,9 +56,9 @@ def test_its_inspection_tells_what_is_known(path):
     assert inspection["outputs"] == ["y"]
     assert inspection["cost"] == {"parameters": 24, "nonzero": 24, "macs": None, "bytes": 96}
     assert inspection["layers"] == []
-    for verdict in inspection["methods"].values():
-        assert not verdict["applicable"]
-        assert verdict["where"] == "best"
+    for name, verdict in inspection["methods"].items():
+        assert verdict["applicable"] == (name == "quantize.int8")
+        assert verdict["where"] == ("" if verdict["applicable"] else "best")
     assert "TopK best" in describe(inspection)
 
 
@@ -109,3 +109,91 @@ def test_what_a_network_can_not_hold_stays_opaque(nodes, shape, dtype, operator,
     opaque = read_model(write(model(nodes, shape=shape, dtype=dtype), tmp_path / "model.onnx"))
     assert opaque.stopped_by.operator == operator
     assert opaque.stopped_by.why
+
+
+INT8 = {"method": "quantize.int8", "mode": "static"}
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """Two layers, and the sum of a TopK that isn't lifted: 6 logits. Free batch, or one of the file's own."""
+
+    def write_it(batch="n", length=4):
+        draw = weights()
+        nodes = [
+            node("MatMul", ["x", "w"], ["hidden"], name="one"),
+            node("Relu", ["hidden"], ["seen"]),
+            node("MatMul", ["seen", "v"], ["scores"], name="two"),
+            node("TopK", ["scores", "all"], ["best", "places"], name="sorted"),
+            node("Mul", ["best", "tiny"], ["little"]),
+            node("Add", ["scores", "little"], ["y"]),
+        ]
+        tensors = [draw("w", 4, 16), draw("v", 16, 6), tensor("all", [6], np.int64), tensor("tiny", [1e-3])]
+        return write(model(nodes, tensors, shape=(batch, length)), tmp_path / "classifier.onnx")
+
+    return write_it
+
+
+@pytest.fixture
+def data(tmp_path):
+    x = np.random.default_rng(0).standard_normal((120, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x)
+    return tmp_path / "data.npz"
+
+
+def job_on(model_path, data_path, out, **more):
+    spec = parse_job({"steps": [INT8]})
+    return Job(spec=spec, model=model_path, data=data_path, out=out, latency_seconds=0.1, **more)
+
+
+@pytest.mark.parametrize("batch", ["n", 3])
+def test_it_is_quantized_from_file_to_file(batch, classifier, data, tmp_path):
+    """The report has what is known of both, and says of MACs that they aren't."""
+    made = job_on(classifier(batch), data, tmp_path / "out")
+    outcome = run(made, Reporter(io.StringIO()))
+    report = json.loads((tmp_path / "out" / "artifacts" / "report.json").read_text())
+    assert report["original"]["macs"] is None
+    assert report["measured_on"] == "model.onnx, and the file that was uploaded"
+    assert [entry["batch"] for entry in report["delivered"]["latency"]] == ([1, 64] if batch == "n" else [3])
+    assert report["delivered"]["quality"]["fidelity"]["sqnr_db"] > 25
+    assert report["steps"][0]["facts"]["integer_layers"] == 2
+    assert report["steps"][0]["after"]["validation_sqnr_db"] > 25
+    assert report["original_files"][0]["bytes"] == made.model.stat().st_size
+    assert "not known" in (tmp_path / "out" / "artifacts" / "report.md").read_text()
+    delivered = read_model(tmp_path / "out" / "artifacts" / "model.onnx")
+    verdict = verdict_on(delivered, methods()["quantize.int8"])
+    assert "in integers already" in verdict.reason
+    assert outcome.network.cost.macs is None
+
+
+def test_free_lengths_have_to_be_given(classifier, data, tmp_path):
+    path = classifier(length="m")
+    architecture = {"inputs": {"x": [4]}}
+    opaque = read_model(path, architecture)
+    with pytest.raises(SpecError) as caught:
+        signature_of(opaque)
+    assert caught.value.where == "/architecture/inputs"
+    run(job_on(path, data, tmp_path / "out", architecture=architecture), Reporter(io.StringIO()))
+    assert (tmp_path / "out" / "artifacts" / "model.onnx").exists()
+
+
+def test_its_layers_are_chosen_by_the_files_names(classifier, data, tmp_path):
+    made = job_on(classifier(), data, tmp_path / "out")
+    spec = parse_job({"steps": [{**INT8, "layers": {"exclude": ["two"]}}]})
+    given = load(replace(made, spec=spec), Reporter(io.StringIO()))
+    outcome = compress(replace(made, spec=spec), given, Reporter(io.StringIO()))
+    assert outcome.steps[0]["facts"]["float_layers"] == ["two"]
+
+
+def test_training_needs_a_network(classifier, data, tmp_path):
+    spec = parse_job({"steps": [{**INT8, "qat": {"epochs": 1}}]})
+    with pytest.raises(SpecError) as caught:
+        run(replace(job_on(classifier(), data, tmp_path / "out"), spec=spec), Reporter(io.StringIO()))
+    assert caught.value.where == "/steps/0/qat"
+
+
+def test_data_that_does_not_fit_is_refused(classifier, tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((40, 4), np.float32), y=np.arange(40) % 9)
+    with pytest.raises(DataError) as caught:
+        run(job_on(classifier(), tmp_path / "data.npz", tmp_path / "out"), Reporter(io.StringIO()))
+    assert caught.value.where == "y"

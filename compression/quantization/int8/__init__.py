@@ -1,0 +1,6 @@
+"""Eight-bit integers for ONNX Runtime: unsigned activations, signed weights with a scale for each output channel.
+
+`histogram.py` and `ranges.py` (an activation's range), `calibrate.py` (measured in batches), `graph.py` (the file made
+ready), `placement.py` (what is quantised), `qdq.py` and `dynamic.py` (the file written), `bias.py`, `budget.py`
+(layers that stay float), `fake.py` (training that sees the rounding), `quantize.py` (the step).
+"""
