@@ -96,12 +96,12 @@ def packed_bytes(blocks: Blocks) -> int:
 
 
 def _calibration(spec: QuantizeInt4, context: Context) -> Split | None:
-    """Training samples drawn from the seed; None: each weight is rounded by itself."""
+    """Calibration samples drawn from the seed; None: each weight is rounded by itself."""
     if spec.rounding == "nearest" or (spec.rounding == "auto" and context.data is None):
         return None
-    train = context.require_data("quantize.int4 with compensation").train
+    given = context.require_data("quantize.int4 with compensation").calibration
     generator = torch.Generator().manual_seed(context.seed)
-    return train.take(torch.randperm(len(train), generator=generator)[: spec.samples])
+    return given.take(torch.randperm(len(given), generator=generator)[: spec.samples])
 
 
 def _decibels(signal: float, noise: float) -> float:

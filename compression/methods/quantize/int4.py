@@ -26,10 +26,10 @@ class QuantizeInt4(StepSpec):
     zero_points: bool = Field(False, description="a zero of its own for each block, too; else the levels are −8 to 7")
     rounding: Literal["auto", "gptq", "nearest"] = Field(
         "auto",
-        description="gptq: what rounding a column spoils, later columns make good, by the inputs of training samples; "
-        "nearest: each weight by itself; auto: gptq where there is data",
+        description="gptq: what rounding a column spoils, later columns make good, by the inputs of calibration "
+        "samples; nearest: each weight by itself; auto: gptq where there is data",
     )
-    samples: int = Field(256, ge=1, le=100_000, description="training samples whose inputs to each layer are looked at")
+    samples: int = Field(256, ge=1, le=100_000, description="calibration samples, at most: what reaches each layer")
     damping: float = Field(
         0.01, ge=1e-6, le=1, description="added to the inputs' second moments, as a share of their mean"
     )

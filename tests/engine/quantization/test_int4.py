@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from compression.container.network import read_nwk, write_nwk
+from compression.data import Split
 from compression.encodings import Blocks, Mask
 from compression.errors import MethodError, SpecError
 from compression.methods.quantize.int4 import METHOD, QuantizeInt4, apply, check
@@ -64,6 +65,21 @@ def test_plain_rounding_is_that_of_the_blocks(tmp_path: Path) -> None:
     # hidden: 20 rows of 2 blocks (48 inputs); head: 5 rows of 1 block: 16 bytes of codes, a step; zeros two in a byte.
     assert result.facts["packed_bytes"] == 45 * (16 + 4) + 20 + 5
     assert result.facts["fp32_bytes"] == 4 * (960 + 100)
+
+
+def test_calibration_samples_are_the_files_own_where_it_has_some(tmp_path: Path) -> None:
+    network = chain()
+    context = context_for(tmp_path, network)
+    assert context.data is not None
+    own = Split({"x": torch.zeros(40, 1, 8, 8)}, None)
+    given = dataclasses.replace(context, data=dataclasses.replace(context.data, given_calibration=own))
+    found = apply(network, QuantizeInt4(block_size=16), given).facts["parameters"]["hidden.weight"]
+    assert (
+        found
+        != apply(network, QuantizeInt4(block_size=16), context_for(tmp_path / "b", network)).facts["parameters"][
+            "hidden.weight"
+        ]
+    )
 
 
 def test_a_later_layer_sees_what_the_earlier_ones_became(tmp_path: Path) -> None:
