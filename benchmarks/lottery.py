@@ -111,7 +111,7 @@ def _cell(name: str, kind: Kind, rate: str, options: argparse.Namespace) -> Cell
     spec = PruneLottery(kinds=[kind], training=training, small_rate=None, arms=arms)
     found, tested = [], 0
     for seed in range(seeds):
-        data = _mnist(seed) if name == "mnist" else _fashion(2000 if quick else 10_000)
+        data = _mnist(seed) if name == "mnist" else fashion_flat(2000 if quick else 10_000)
         tested = len(data.test) * (seeds if name == "mnist" else 1)
         network = zoo_network("lenet300", {"features": 784}, seed=0)
         folder = kept.path.with_suffix("") / f"{name}-{kind}-{rate}"
@@ -220,10 +220,12 @@ def _mnist(seed: int) -> Dataset:
     return Dataset(parts[0], parts[1], parts[2], "classification")
 
 
-def _fashion(train: int) -> Dataset:
+def fashion_flat(train: int) -> Dataset:
+    """The first images as vectors of pixels / 255; 2,000 of the validation images."""
     data = fashion_mnist(train)
     parts = [
-        Split({"x": part.inputs["x"].flatten(1)}, part.labels) for part in (data.train, data.validation, data.test)
+        Split({"x": part.inputs["x"].flatten(1) * 0.3530 + 0.2860}, part.labels)
+        for part in (data.train, data.validation, data.test)
     ]
     validation = parts[1].take(torch.arange(2000))
     return Dataset(parts[0], validation, parts[2], "classification")

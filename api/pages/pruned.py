@@ -154,14 +154,14 @@ def _signs(rounds: Sequence[Json]) -> list[str]:
 
 
 def _by_left(rounds: Sequence[Json], arms: Sequence[str], figure: str) -> list[tuple[str, str, list[Place]]]:
-    """A line for each arm; the whole network's goes across."""
+    """A line for each arm, from the whole network on, whose own goes across."""
     places = [-math.log10(share) if (share := number(entry, "weights_left")) else None for entry in rounds]
     lines = []
     for arm in arms:
         points: list[Place] = []
         for x, entry in zip(places, rounds, strict=True):
-            source = rounds[0] if arm == "dense" else entry
-            values = [number(source, "arms", arm, figure, place) for place in range(3)]
+            source, who = (rounds[0], "dense") if arm == "dense" or entry is rounds[0] else (entry, arm)
+            values = [number(source, "arms", who, figure, place) for place in range(3)]
             if x is not None and None not in values:
                 points.append((x, *values))  # type: ignore[arg-type]
         lines.append((*ARMS[arm], points))

@@ -130,7 +130,8 @@ def words(cell: Mapping[str, Any]) -> str:
         reasons = [_why_not(entry) for entry in verdicts]
         text = f"the hypothesis did not hold: {reasons[-1]}"
     else:
-        text = f"the hypothesis held at {', '.join(_percent(entry['weights_left']) for entry in held)} of the weights"
+        what = "weights" if cell["kind"] == "weights" else "parameters"
+        text = f"the hypothesis held at {', '.join(_percent(entry['weights_left']) for entry in held)} of the {what}"
         if not verdicts[-1]["held"]:
             text += f"; not at {_percent(verdicts[-1]['weights_left'])}: {_why_not(verdicts[-1])}"
     sentences = [f"{head}{text}.", _figures(cell, table[0], table[-1])]
@@ -158,12 +159,15 @@ def _figure(cell: Mapping[str, Any], figures: Mapping[str, Sequence[float]]) -> 
 
 
 def _crossings(cell: Mapping[str, Any]) -> str:
-    told = []
-    for arm in ("rewind", "random", "scratch_b"):
-        if arm in cell["passes_dense_at"]:
-            step = cell["passes_dense_at"][arm]
-            told.append(f"{NAMES[arm]} " + ("not within the budget" if step is None else f"at step {step:g}"))
-    return f"Passes the whole network for good: {', '.join(told)}."
+    passed = cell["passes_dense_at"]
+    shown = [arm for arm in ("rewind", "random", "scratch_b") if arm in passed]
+    if all(passed[arm] is None for arm in shown):
+        return f"Step by step it isn't passed within the budget by {' or '.join(NAMES[arm] for arm in shown)}."
+    told = [
+        f"{NAMES[arm]} " + ("not within the budget" if passed[arm] is None else f"at step {passed[arm]:g}")
+        for arm in shown
+    ]
+    return f"Step by step it is passed for good by {', '.join(told)}."
 
 
 def _percent(share: float) -> str:

@@ -98,7 +98,7 @@ def test_a_cell_of_the_lottery_has_its_curves_spread_and_crossing() -> None:
     scores, signs, _, steps = part.charts
     assert [label for label, *_ in scores.lines] == ["the whole network", "ticket", "drawn anew"]
     assert [label for label, *_ in signs.lines] == ["the whole network", "ticket", "signs alone"]
-    assert len(scores.joins) == 4  # a whisker each: two of the whole network, which goes across, one of each arm
+    assert len(scores.joins) == 6  # a whisker at each end of each line: they all begin at the whole network
     assert [mark.label for mark in steps.marks] == ["ticket"]
     assert steps.marks[0].x == pytest.approx(steps.x.place(100))
     assert part.numbers is not None
