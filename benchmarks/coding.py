@@ -1,11 +1,13 @@
-"""`python -m benchmarks.coding`: bytes against accuracy. Deep Compression (prune.weights → quantize.codebook → encode
-with Huffman codes) and *smallest* (quantize.entropy → encode), from the same base net, with the same teacher (that
-net), epochs, optimizer and samples; each arm at several points of its curve. MNIST-5k's 3,500 training images of a fold
-are there nine times, moved by two pixels: the base nets too learn from all of these.
+"""`python -m benchmarks.coding`: bytes against accuracy. *Smallest* (quantize.entropy → encode), Deep Compression
+(prune.weights → quantize.codebook → encode with Huffman codes) and NNCodec 2.1.3 on the trained and the pruned network,
+from the same base net, with the same teacher (that net), epochs, optimizer and samples; each at several points of its
+curve. MNIST-5k's 3,500 training images of a fold are there nine times, moved by two pixels: the base nets too learn
+from all of these.
 
-Chosen on validation; test is read once an arm, from the file, decoded. A ratio is bytes of the fp32 weights / bytes of
-the whole file. MNIST-5k has five folds, every image tested once. `--quick`: one fold, LeNet-300-100, few epochs. What
-is measured is kept, so that a run cut off goes on. `--base FOLDER`: base nets for Fashion-MNIST, else they are trained.
+Chosen on validation; test is read once a point, from the file, decoded. A ratio is bytes of the fp32 weights / bytes of
+the whole file; NNCodec's files lack the architecture. MNIST-5k has five folds, every image tested once. `--quick`: one
+fold, LeNet-300-100, few points and epochs, no NNCodec. What is measured is kept, so that a run cut off goes on. `--base
+FOLDER`: base nets for Fashion-MNIST, else they are trained. `--jobs`: pieces measured at a time, a thread each.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ import torch
 
 from benchmarks.claim import Kept, claim
 from benchmarks.images import fashion_mnist
+from benchmarks.nncodec import coded, interpreter
 from compression import device
 from compression.checkpoint import Checkpoints
 from compression.container.network import encode, read_nwk
@@ -44,14 +48,18 @@ from compression.zoo.catalog import zoo_network
 
 CPU = torch.device("cpu")
 FOLDS = 5
+EPOCHS: Mapping[str, float] = {"lenet300": 12, "lenet5": 24}
 NO_LOSS = 0.5
 """Points: what the upper 95 % bound of the paired loss may be."""
-DENSITIES = (0.2, 0.1, 0.05, 0.025)
+DENSITIES = (0.1, 0.05, 0.025)
+CODED_DENSITIES = (1.0, 0.05)
+"""Of the networks that NNCodec gets."""
+QUANTISATION = (-32, -24, -20, -16, -12, -8)
 RATIOS: Mapping[tuple[str, str], tuple[float, ...]] = {
-    ("lenet5", "mnist5k"): (150, 300, 600, 1000),
-    ("lenet300", "mnist5k"): (60, 120, 200, 280),
-    ("lenet5", "fashion"): (30, 60, 120, 210),
-    ("lenet300", "fashion"): (30, 60, 100, 150),
+    ("lenet5", "mnist5k"): (300, 600),
+    ("lenet300", "mnist5k"): (120, 200),
+    ("lenet5", "fashion"): (40, 62, 124, 220),
+    ("lenet300", "fashion"): (40, 62, 120),
 }
 GOALS = {
     ("lenet5", "mnist5k"): 600,
@@ -60,11 +68,13 @@ GOALS = {
     ("lenet300", "fashion"): 60,
 }
 Result = dict[str, Any]
+Row = tuple[str, str]
+"""Family, and name of the point."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """`steps` of a job, given how many epochs it has in all; `coder` of its file."""
+    """`steps` of a job, given how many epochs it has in all; `coder` of its file, or "nncodec"."""
 
     family: str
     name: str
@@ -72,12 +82,13 @@ class Arm:
     steps: Callable[[float], list[dict[str, Any]]]
 
 
-def arms(network: str, data: str) -> list[Arm]:
+def arms(network: str, data: str, *, quick: bool) -> list[Arm]:
     deep = [
         Arm("Deep Compression", f"density {value:g}", "huffman-sparse", deep_compression(value)) for value in DENSITIES
     ]
+    peer = [Arm("NNCodec", f"density {value:g}", "nncodec", pruned(value)) for value in CODED_DENSITIES]
     own = [Arm("smallest", f"ratio {value:g}", "auto", smallest(value)) for value in RATIOS[network, data]]
-    return [*deep, *own]
+    return [own[-1], deep[1]] if quick else [*own, *deep, *peer]
 
 
 def deep_compression(density: float) -> Callable[[float], list[dict[str, Any]]]:
@@ -89,6 +100,18 @@ def deep_compression(density: float) -> Callable[[float], list[dict[str, Any]]]:
             {"method": "prune.weights", "sparsity": 1 - density, "rounds": 3, "finetune": finetune},
             {"method": "quantize.codebook", "finetune": training(epochs * 0.2, 0.0003)},
         ]
+
+    return steps
+
+
+def pruned(density: float) -> Callable[[float], list[dict[str, Any]]]:
+    """All of the epochs, for what NNCodec is to code."""
+
+    def steps(epochs: float) -> list[dict[str, Any]]:
+        if density == 1:
+            return [{"method": "finetune", "training": training(epochs)}]
+        finetune = training(epochs / 3)
+        return [{"method": "prune.weights", "sparsity": 1 - density, "rounds": 3, "finetune": finetune}]
 
     return steps
 
@@ -113,44 +136,65 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["lenet300", "lenet5"], choices=["lenet300", "lenet5"])
     parser.add_argument("--data", nargs="+", default=["mnist5k", "fashion"], choices=["mnist5k", "fashion"])
     parser.add_argument("--folds", type=int, default=FOLDS)
-    parser.add_argument("--epochs", type=float, default=12, help="of each arm in all")
+    parser.add_argument("--epochs", type=float, help="of each arm in all; else 12 of LeNet-300-100 and 24 of LeNet-5")
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    device.make_deterministic(threads=1)
     if options.quick:
-        options.networks, options.data, options.folds, options.epochs = (
-            ["lenet300"],
-            ["mnist5k"],
-            1,
-            options.epochs or 6,
-        )
-    for network in options.networks:
-        for data in options.data:
-            _curve(network, data, options)
+        options.networks, options.data, options.folds, options.epochs = ["lenet300"], ["mnist5k"], 1, 3
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), _start) as pool:
+        for network in options.networks:
+            for data in options.data:
+                _curve(network, data, options, pool)
 
 
-def _curve(network: str, data: str, options: argparse.Namespace) -> None:
-    epochs = options.epochs
-    folds = options.folds if data == "mnist5k" else 1
+def _start() -> None:
+    device.make_deterministic(threads=1)
+
+
+def _curve(network: str, data: str, options: argparse.Namespace, pool: ProcessPoolExecutor) -> None:
+    epochs = options.epochs or EPOCHS[network]
+    folds = range(options.folds if data == "mnist5k" else 1)
     kept = Kept(f"coding-{network}-{data}-{epochs:g}{'-quick' if options.quick else ''}")
-    rows: dict[Arm, list[Result]] = {}
-    for arm in arms(network, data):
-        rows[arm] = []
-        for fold in range(folds):
-            work = partial(_run, arm, network, data, fold, epochs, options)
-            rows[arm].append(kept.measure(f"{arm.family}, {arm.name}, fold {fold}", work))
-        _print_arm(arm, network, data, rows[arm])
+    chosen = arms(network, data, quick=options.quick)
+    if not options.quick:
+        interpreter()  # once, before two at a time want it; the same goes for the base nets
+    list(pool.map(_base, *zip(*((network, data, fold, options.base, options.quick) for fold in folds), strict=True)))
+    under_way = {}
+    for index, arm in enumerate(chosen):
+        for fold in folds:
+            key = f"{arm.family}, {arm.name}, fold {fold}"
+            if key not in kept.pieces:
+                under_way[key] = pool.submit(_run, index, network, data, fold, epochs, options.base, options.quick)
+    rows: dict[Row, list[Result]] = {}
+    for arm in chosen:
+        for fold in folds:
+            key = f"{arm.family}, {arm.name}, fold {fold}"
+            for name, result in kept.measure(key, lambda key=key: under_way[key].result()).items():  # type: ignore[misc]
+                rows.setdefault((arm.family, name), []).append(result)
+        for row in rows:
+            if row[0] == arm.family and row[1].startswith(arm.name):
+                _print_row(row, network, data, rows[row])
     _claims(rows, network, data)
 
 
-def _run(arm: Arm, network: str, data: str, fold: int, epochs: float, options: argparse.Namespace) -> Result:
-    dataset = dataset_of(network, data, fold)
-    base = _base(network, data, fold, dataset, options)
+def _run(
+    index: int, network: str, data: str, fold: int, epochs: float, bases: Path | None, quick: bool
+) -> dict[str, Result]:
+    """By name, each point of the arm of this index."""
+    arm = arms(network, data, quick=quick)[index]
+    dataset, base = dataset_of(network, data, fold), _base(network, data, fold, bases, quick)
     spec = parse_job({"steps": arm.steps(epochs)})
     with tempfile.TemporaryDirectory() as folder:
         compressed = _applied(base, spec.steps, dataset, fold, Path(folder))
+        if arm.coder == "nncodec":
+            found = coded(compressed, QUANTISATION, interpreter())
+            return {f"{arm.name}, qp {qp}": _judged(base, decoded, size, dataset) for qp, size, decoded in found}
         path = Path(folder) / "net.nwk"
         path.write_bytes(encode(compressed.replaced(provenance=()), arm.coder).file)
-        decoded, size = read_nwk(path), path.stat().st_size
+        return {arm.name: _judged(base, read_nwk(path), path.stat().st_size, dataset)}
+
+
+def _judged(base: Network, decoded: Network, size: int, dataset: Dataset) -> Result:
     before, after = _right(base, dataset.test), _right(decoded, dataset.test)
     return {
         "bytes": size,
@@ -212,14 +256,14 @@ def _mnist_fold(fold: int) -> list[Split]:
     ]
 
 
-def _base(network: str, data: str, fold: int, dataset: Dataset, options: argparse.Namespace) -> Network:
-    if options.base is not None and data == "fashion":
-        return read_weights(options.base / f"{network}-{data}.safetensors", {"architecture": network, "arguments": {}})
-    epochs = 2 if options.quick else 10
+def _base(network: str, data: str, fold: int, bases: Path | None, quick: bool) -> Network:
+    if bases is not None and data == "fashion":
+        return read_weights(bases / f"{network}-{data}.safetensors", {"architecture": network, "arguments": {}})
+    epochs = 2 if quick else 10
     path = Path("out/benchmarks") / f"coding-base-{network}-{data}-{fold}-{epochs}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = zoo_network(network, {}, seed=fold)
+        drawn, dataset = zoo_network(network, {}, seed=fold), dataset_of(network, data, fold)
         spec = Training(epochs=epochs, optimizer="adamw", learning_rate=0.001, loss="labels")
         with tempfile.TemporaryDirectory() as folder:
             reporter = Reporter(io.StringIO())
@@ -242,10 +286,10 @@ def _mean(results: Sequence[Result], name: str) -> float:
     return float(np.mean([entry[name] for entry in results]))
 
 
-def _print_arm(arm: Arm, network: str, data: str, results: Sequence[Result]) -> None:
+def _print_row(row: Row, network: str, data: str, results: Sequence[Result]) -> None:
     loss, bound = paired_loss(results)
     print(
-        f"{network}, {data}, {arm.family}, {arm.name}: {_mean(results, 'ratio'):.1f}×, "
+        f"{network}, {data}, {row[0]}, {row[1]}: {_mean(results, 'ratio'):.1f}×, "
         f"{_mean(results, 'bytes'):.0f} bytes, validation {_mean(results, 'validation'):.2f} "
         f"(base {_mean(results, 'base_validation'):.2f}), test {_mean(results, 'test'):.2f} "
         f"(base {_mean(results, 'base_test'):.2f}), lost {loss:.2f}, at most {bound:.2f}",
@@ -259,35 +303,35 @@ def _no_loss(results: Sequence[Result], data: str) -> bool:
     return _mean(results, "validation") >= _mean(results, "base_validation")
 
 
-def _claims(rows: Mapping[Arm, Sequence[Result]], network: str, data: str) -> None:
-    deep = {arm: results for arm, results in rows.items() if arm.family == "Deep Compression"}
-    own = {arm: results for arm, results in rows.items() if arm not in deep}
-    equal = {arm: results for arm, results in rows.items() if _no_loss(results, data)}
+def _claims(rows: Mapping[Row, Sequence[Result]], network: str, data: str) -> None:
+    own = {row: results for row, results in rows.items() if row[0] == "smallest"}
+    peers = {row: results for row, results in rows.items() if row not in own}
+    seeds = len(next(iter(rows.values())))
     best = {
-        family: max((_mean(results, "ratio") for arm, results in equal.items() if arm in part), default=0.0)
-        for family, part in (("own", own), ("deep", deep))
+        name: max((_mean(results, "ratio") for results in part.values() if _no_loss(results, data)), default=0.0)
+        for name, part in (("own", own), ("peer", peers))
     }
     goal = GOALS[network, data]
     how = "upper 95 % bound of the paired loss on test ≤ 0.5 points" if data == "mnist5k" else "validation no lower"
     claim(
         f"ratio at no loss ({how}), {network}, {data}, smallest",
         best["own"],
-        peer=best["deep"],
-        target=f"at least {goal}, and above Deep Compression",
-        met=best["own"] >= goal and best["own"] > best["deep"],
-        seeds=len(next(iter(rows.values()))),
+        peer=best["peer"],
+        target=f"at least {goal}, and above the peers",
+        met=best["own"] >= goal and best["own"] > best["peer"],
+        seeds=seeds,
         spread=None,
     )
-    for arm, results in deep.items():
+    for (family, name), results in peers.items():
         smaller = [entry for entry in own.values() if _mean(entry, "ratio") >= _mean(results, "ratio")]
         accuracy = max((_mean(entry, "validation") for entry in smaller), default=0.0)
         claim(
             f"validation accuracy at {_mean(results, 'ratio'):.1f}× or more, {network}, {data}, smallest",
             accuracy,
             peer=_mean(results, "validation"),
-            target=f"at least Deep Compression's ({arm.name})",
+            target=f"at least {family}'s ({name})",
             met=accuracy >= _mean(results, "validation"),
-            seeds=len(results),
+            seeds=seeds,
             spread=None,
         )
 
