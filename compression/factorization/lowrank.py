@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from compression.context import Context
@@ -21,10 +20,10 @@ from compression.factorization.options import (
     options_of,
 )
 from compression.factorization.replace import replaced_by_chains
+from compression.factorization.start import output_error
 from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.quantization.knapsack import cheapest
-from compression.verify import BATCHES, relative_error
 
 if TYPE_CHECKING:
     from compression.methods.factorize.lowrank import FactorizeLowrank
@@ -66,7 +65,7 @@ def low_rank(network: Network, spec: FactorizeLowrank, context: Context) -> tupl
         "curves": {name: curve(options[name]) for name in names},
         "left_alone": {name: reason for name, reason in left.items() if name in selected},
         "not_by_data": [name for name in names if spec.samples and moments[name].second is None],
-        "output_error": _output_error(made, network),
+        "output_error": output_error(made, network),
     }
     return made, facts
 
@@ -123,12 +122,3 @@ def _told(option: Option, before: Option, leaf: nn.Module) -> dict[str, Any]:
         "parameters": [before.parameters, option.parameters],
         "error": round(option.error, 6),
     }
-
-
-def _output_error(made: Network, network: Network) -> float:
-    """Of the network's outputs, relative, on seeded inputs that look like no data: what it starts from."""
-    inputs = network.example(BATCHES[-1], seed=1)
-    with torch.no_grad():
-        value, wanted = made.module(*inputs), network.module(*inputs)
-    pairs = zip(value, wanted, strict=True) if isinstance(value, tuple) else [(value, wanted)]
-    return round(max(relative_error(mine, theirs) for mine, theirs in pairs), 6)
