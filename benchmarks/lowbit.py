@@ -75,11 +75,11 @@ def arms(network: str, epochs: float) -> dict[str, Steps]:
         "ternary, no training": [ternary | {"training": None}],
         "binary, no training": [binary | {"training": None}],
         "ternary": [ternary | {"training": training}],
-        "ternary, 0.05 of the max": [ternary | {"training": training, "threshold_of": "max"}],
-        "ternary, ends too": [ternary | {"training": training, "first_last_bits": 2}],
         "binary": [binary | {"training": training}],
         "codebook, 2 bits": shared(network, 2, training),
         "codebook, 1 bit": shared(network, 1, training),
+        "ternary, 0.05 of the max": [ternary | {"training": training, "threshold_of": "max"}],
+        "ternary, ends too": [ternary | {"training": training, "first_last_bits": 2}],
     }
 
 
