@@ -138,7 +138,9 @@ def _run(base: Network, fields: dict[str, Any] | None, data: Dataset, seed: int)
             spec = PruneWeights(rounds=ROUNDS, every=10, finetune=_training(epochs), **fields)
             network = apply(base, spec, context).network
     storage = measure_storage(network)
-    found = {} if storage is None else {"dense": storage.dense, "sparse": storage.sparse, "coded": storage.coded}
+    found: dict[str, float] = {}
+    if storage is not None:
+        found |= {"dense": storage.dense, "sparse": storage.sparse, "coded": storage.coded}
     for name, split in (("validation", data.validation), ("test", data.test)):
         outputs = outputs_of(network.module, split, CPU)[-1]
         found[name] = 100 * metrics_of(outputs, split.labels, data.task, None)["accuracy"]

@@ -14,7 +14,7 @@ from compression.errors import MethodError, SpecError
 from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.pruning.lottery_findings import findings
-from compression.pruning.tickets import Kind, drawn_anew, left_of, signs_alone, smaller, with_weights_of
+from compression.pruning.tickets import Kind, Scope, drawn_anew, left_of, signs_alone, smaller, with_weights_of
 from compression.registry import StepResult
 from compression.training.loop import train
 from compression.training.spec import Training
@@ -150,14 +150,25 @@ class Experiment:
         }
 
     def _training(self, lot: Lot, times: float) -> Training:
-        """The rate is what is asked about: it stays as it is, whatever it does to a network."""
+        """The rate is what is asked about: it stays as it is, whatever it does to a network. Where there are labels the
+        trained network is no teacher, unless that is asked for: it would tell tickets more than they are to know."""
         given = self.spec.training
-        changed = {"learning_rate": lot.rate, "epochs": given.epochs * times, "second_chances": 0}
+        changed: dict[str, Any] = {"learning_rate": lot.rate, "epochs": given.epochs * times, "second_chances": 0}
+        if given.loss == "auto" and self.context.require_data("prune.lottery").task is not None:
+            changed["loss"] = "labels"
         return given.model_copy(update=changed)
 
     def _span(self) -> tuple[float, float]:
         count = self.trainings()
         return self.done / count, min(1.0, (self.done + 1) / count)
+
+
+def _check_reach(network: Network, scope: Scope, left: float) -> None:
+    """A size that channels can't be cut to is refused now, not after all but the last round."""
+    try:
+        smaller(network, network, "structured", scope, left, cost_of(network).parameters)
+    except MethodError as error:
+        raise SpecError(f"channels can't be cut so far: {error.message}", "/kinds") from error
 
 
 def drawn_lots(network: Network, spec: PruneLottery, context: Context) -> StepResult:
@@ -167,13 +178,10 @@ def drawn_lots(network: Network, spec: PruneLottery, context: Context) -> StepRe
     experiment = Experiment(network, spec, context, sizes)
     columns: dict[Lot, list[dict[str, Any]]] = {}
     best: tuple[float, Lot, Network] | None = None
+    if "structured" in spec.kinds:
+        _check_reach(network, spec.scope, sizes[-1])
     for lot in experiment.lots():
-        try:
-            trained, columns[lot] = experiment.rounds(lot)
-        except MethodError as error:
-            if lot.kind != "structured" or error.where not in {"parameters", ""}:
-                raise
-            raise SpecError(f"channels can't be pruned so far: {error.message}", "/kinds") from error
+        trained, columns[lot] = experiment.rounds(lot)
         score = columns[lot][-1]["runs"]["rewind"]["score"]
         if best is None or score > best[0]:
             best = score, lot, trained

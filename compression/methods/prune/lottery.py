@@ -68,7 +68,7 @@ class PruneLottery(StepSpec):
     )
     training: Training = Field(
         default_factory=lambda: Training(epochs=5, learning_rate=0.1, schedule="constant", loss="auto"),
-        description="of every arm; learning_rate is the large one",
+        description="of every arm; learning_rate is the large one. The loss auto is that of labels where there are any",
     )
 
     @model_validator(mode="after")

@@ -96,6 +96,21 @@ def test_rewinding_to_a_step_goes_back_to_the_weights_of_that_step(tmp_path: Pat
     assert history[-1]["epoch"] == pytest.approx(7 / 6, abs=1e-3)  # six batches of 64 in 330 samples
 
 
+def test_a_size_that_channels_cant_be_cut_to_is_refused_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="channels can't be cut so far") as fault:
+        lottery(tmp_path, kinds=["weights", "structured"], sparsity=0.999)
+    assert fault.value.where == "/kinds"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trained_network_teaches_no_ticket_where_there_are_labels(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    for labelled, loss in ((True, "labels"), (False, "auto")):
+        context = context_for(tmp_path, network, labelled=labelled)
+        experiment = Experiment(network, PruneLottery(), context, [])
+        assert experiment._training(experiment.lots()[0], 1.0).loss == loss
+
+
 def test_every_arm_is_trained_as_long_as_it_should_be(tmp_path: Path) -> None:
     arms = ["finetune", "signs", "random_signs", "random", "scratch_b"]
     training = {**TRAINING, "epochs": 1}
