@@ -87,7 +87,7 @@ def measure_layers(network: Network, channels: ChannelMap, block: int, tell: Tel
     readings: dict[tuple[str, int, int], list[float]] = {point: [] for point in points}
     for turn in range(PASSES):
         for place, (key, inputs, outputs) in enumerate(points):
-            readings[key, inputs, outputs].append(_reading(wanted[key][0], inputs, outputs))
+            readings[key, inputs, outputs].append(layer_seconds(wanted[key][0], inputs, outputs))
             tell(turn * len(points) + place + 1, PASSES * len(points))
     grids = {}
     for key, (_, ins, outs) in wanted.items():
@@ -126,7 +126,7 @@ def _points(channels: ChannelMap, ids: Ids, step: int) -> set[int]:
     return {*multiples.tolist(), len(ids)}
 
 
-def _reading(call: LayerCall, inputs: int, outputs: int) -> float:
+def layer_seconds(call: LayerCall, inputs: int, outputs: int) -> float:
     """Seconds of one run of the layer: the median over TURNS."""
     inputs = outputs // call.multiplier if call.depthwise else inputs
     sessions = [open_session(layer_graph(call, inputs, outputs, copies)) for copies in (1, COPIES)]
