@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compression.context import Context
-from compression.encodings import Codebook, Encoding, Grid, Half, Learned
+from compression.encodings import Encoding, Grid, Half, Learned, Mask
 from compression.errors import SpecError
 from compression.network import Network
 from compression.pruning.weights import weight_names
@@ -45,7 +45,8 @@ def with_trained_scales(
     names = weight_names(network, layers)
     if not names:
         raise SpecError("none of the selected layers has weights of its own", "/layers")
-    ends = [name for name in names if end_bits != fewest_bits and name in end_weights(network)]
+    wider = end_weights(network) if end_bits != fewest_bits else set[str]()
+    ends = [name for name in names if name in wider]
     inner = [name for name in names if name not in ends]
     if not inner:
         message = f"all selected layers are first or last ({', '.join(ends)}); {fewest_bits} makes them like the others"
@@ -72,12 +73,12 @@ def _kept(network: Network, name: str) -> Tensor | None:
 
 def _widened(network: Network, ends: Collection[str], bits: int | None) -> tuple[Network, dict[str, Any]]:
     """A copy with a grid (a step for each output channel) for each of the `ends`, or, where zeros stay, shared values;
-    what has levels or shared values already keeps them."""
+    what is in few bits already stays so."""
     wide, facts = network.copy(), dict[str, Any]()
     encodings = dict(network.encodings)
     for name in ends:
         value, before = wide.module.get_parameter(name).detach(), network.encodings.get(name)
-        if isinstance(before, Grid | Codebook):
+        if before is not None and not isinstance(before, Mask | Half):
             facts[name] = {"left": f"its {before.kind}"}
         elif bits is None:
             facts[name] = {"left": "as it is"}
