@@ -1,8 +1,10 @@
 """`python -m benchmarks.pruning`: structured pruning of ResNet-20 beside Torch-Pruning, from the same base net, with
 the same rounds, epochs, rate, batches and data; what differs is which channels go (and, where said, the teacher).
 
-Every importance criterion is a row. Decided on validation; test is read once, at the end of each arm. `--quick`:
-MNIST-5k and a narrow net. `--base FILE`: weights of the base net; without it one is trained.
+Two parts: fewer MACs (`--ratios`), where every importance criterion is a row, and less time (`--speeds`), measured in
+ONNX Runtime at batch 1 on one thread, in turn with Torch-Pruning's nets. Decided on validation; test is read once, at
+the end of each arm. `--quick`: MNIST-5k and a narrow net. `--base FILE`: weights of the base net; without it one is
+trained. `--arms`: only those with one of these words in their names.
 """
 
 from __future__ import annotations
@@ -10,16 +12,15 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-import torch_pruning as tp
 
 from benchmarks.claim import Kept, claim
 from benchmarks.images import fashion_mnist, mnist_5k
+from benchmarks.pruning_arms import ROUNDS, SECONDS, Arm, ours, torch_pruning
 from compression import device
 from compression.checkpoint import Checkpoints
 from compression.context import Context
@@ -27,70 +28,15 @@ from compression.data import Dataset, Split
 from compression.events import Reporter
 from compression.intake.weights import read_weights
 from compression.measure.cost import cost_of
-from compression.methods.prune.structured import PruneStructured, apply
+from compression.measure.runtime import compare_latency, open_session, random_inputs
 from compression.network import Network
+from compression.pruning.latency_target import onnx_of
 from compression.training.evaluate import metrics_of, outputs_of
 from compression.training.loop import train
 from compression.training.spec import Training
 from compression.zoo.catalog import zoo_network
 
-ROUNDS = 5
 CPU = torch.device("cpu")
-Arm = Callable[[Network, float, Training, Context], Network]
-
-
-def ours(criterion: str, loss: str) -> Arm:
-    def prune(network: Network, ratio: float, training: Training, context: Context) -> Network:
-        spec = PruneStructured(
-            macs_ratio=ratio,
-            rounds=ROUNDS,
-            importance=criterion,
-            finetune=training.model_copy(update={"loss": loss}),
-        )
-        return apply(network, spec, context).network
-
-    return prune
-
-
-def torch_pruning(criterion: str, scope: str) -> Arm:
-    def prune(network: Network, ratio: float, training: Training, context: Context) -> Network:
-        importance = (
-            tp.importance.GroupTaylorImportance()
-            if criterion == "taylor"
-            else tp.importance.GroupMagnitudeImportance(p=2)
-        )
-        before = cost_of(network).macs
-        current = network
-        for number in range(1, ROUNDS + 1):
-            module = current.copy().module
-            last = [entry for entry in module.modules() if isinstance(entry, torch.nn.Linear)][-1]
-            pruner = tp.pruner.BasePruner(
-                module, network.example(2), importance, global_pruning=scope == "global",
-                pruning_ratio=0.95, iterative_steps=400, ignored_layers=[last],
-            )  # fmt: skip
-            if criterion == "taylor":
-                _gradients(module, context)
-            cut = current.replaced(module=module)
-            while cost_of(cut).macs > before * ratio ** (number / ROUNDS):
-                pruner.step()
-            for parameter in module.parameters():
-                parameter.grad = None
-            current, _ = train(
-                cut, training.model_copy(update={"loss": "labels"}), context, stage=f"tp-{number}", field=""
-            )
-        return current
-
-    return prune
-
-
-def _gradients(module: Any, context: Context) -> None:
-    data = context.require_data("taylor")
-    chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(context.seed))[:2048]
-    for part in chosen.split(256):  # type: ignore[no-untyped-call]
-        batch = data.train.take(part)
-        assert batch.labels is not None
-        loss = torch.nn.functional.cross_entropy(module(*batch.inputs.values()), batch.labels)
-        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def accuracy(network: Network, split: Split) -> float:
@@ -98,49 +44,77 @@ def accuracy(network: Network, split: Split) -> float:
     return 100 * metrics_of(outputs, split.labels, "classification", None)["accuracy"]
 
 
-ARMS: dict[str, Arm] = {
-    "Niwaki, Taylor, labels": ours("taylor", "labels"),
-    "Niwaki, Taylor, labels and teacher": ours("taylor", "both"),
-    "Niwaki, magnitude, labels": ours("magnitude", "labels"),
-    "Niwaki, batch norm, labels": ours("batch_norm", "labels"),
+BY_MACS: dict[str, Arm] = {
+    "Niwaki, Taylor, labels and teacher": ours("macs_ratio"),
+    "Niwaki, Taylor, labels": ours("macs_ratio", loss="labels"),
+    "Niwaki, Taylor, blocks too": ours("macs_ratio", blocks=True),
+    "Niwaki, Fisher": ours("macs_ratio", importance="fisher"),
+    "Niwaki, Taylor after group sparsity": ours("macs_ratio", sparse=True),
+    "Niwaki, magnitude after group sparsity": ours("macs_ratio", importance="magnitude", sparse=True),
+    "Niwaki, magnitude": ours("macs_ratio", importance="magnitude"),
+    "Niwaki, batch norm": ours("macs_ratio", importance="batch_norm"),
+    "Niwaki, random (control)": ours("macs_ratio", importance="random"),
     "Torch-Pruning, magnitude, global": torch_pruning("magnitude", "global"),
     "Torch-Pruning, magnitude, local": torch_pruning("magnitude", "local"),
+    "Torch-Pruning, magnitude, local, multiples of 8": torch_pruning("magnitude", "local", 8),
     "Torch-Pruning, Taylor, global": torch_pruning("taylor", "global"),
+}
+BY_TIME: dict[str, Arm] = {
+    "Niwaki, latency": ours("latency_ratio"),
+    "Torch-Pruning, timed, magnitude, local, multiples of 16": torch_pruning("magnitude", "local", 16, timed=True),
+    "Niwaki, latency, blocks too": ours("latency_ratio", blocks=True),
+    "Torch-Pruning, timed, Taylor, global, multiples of 8": torch_pruning("taylor", "global", 8, timed=True),
+    "Torch-Pruning, timed, magnitude, local, multiples of 8": torch_pruning("magnitude", "local", 8, timed=True),
+    "Niwaki, latency, labels": ours("latency_ratio", loss="labels"),
+    "Niwaki, latency, Fisher, blocks too": ours("latency_ratio", importance="fisher", blocks=True),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--base", type=Path, help="safetensors of ResNet-20 for Fashion-MNIST")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--ratios", type=float, nargs="+", default=[3.0])
-    parser.add_argument("--train", type=int, default=55_000, help="training images used")
-    options = parser.parse_args()
-    device.make_deterministic(threads=2)
+    options = _options()
+    device.make_deterministic(threads=options.threads)
     data = mnist_5k() if options.quick else fashion_mnist(options.train)
     name = "pruning-quick" if options.quick else f"pruning-{options.train}"
     kept = Kept(name)
     base = _base(options.quick, options.base, data, kept)
     training = Training(epochs=3 / ROUNDS, batch_size=128, learning_rate=0.02, loss="labels", alpha=0.5)
-    control = [
-        kept.measure(f"control {seed}", lambda: _run(_trained_on, base, 1.0, training, data, seed))  # noqa: B023
-        for seed in range(options.seeds)
-    ]
+    nets = kept.path.with_suffix(".nets")
+    nets.mkdir(exist_ok=True)
+    (nets / "base.onnx").write_bytes(onnx_of(base))
+
+    def measured(arm: str, prune: Arm, factor: float) -> list[dict[str, Any]]:
+        found = []
+        for seed in range(options.seeds):
+            key = f"{arm} {factor} {seed}"
+            work = lambda: _run(prune, base, 1 / factor, training, data, seed, nets / f"{key}.onnx")  # noqa: B023, E731
+            found.append(kept.measure(key, work))
+        return found
+
+    control = measured("control", _trained_on, 1.0)
     print(f"control, unpruned, 3 more epochs: test {mean(entry['test'] for entry in control):.2f}")
-    for factor in options.ratios:
-        results = {
-            arm: [
-                kept.measure(f"{arm} {factor} {seed}", lambda: _run(prune, base, 1 / factor, training, data, seed))  # noqa: B023
-                for seed in range(options.seeds)
-            ]
-            for arm, prune in ARMS.items()
-        }
-        _claims(results, factor, options.seeds)
+    for factors, arms, claims in ((options.ratios, BY_MACS, _claims), (options.speeds, BY_TIME, _time_claims)):
+        for factor in factors:
+            chosen = {arm: prune for arm, prune in arms.items() if any(word in arm for word in options.arms)}
+            claims({arm: measured(arm, prune, factor) for arm, prune in chosen.items()}, factor, options.seeds)
 
 
-def _claims(results: dict[str, list[dict[str, float]]], factor: float, seeds: int) -> None:
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--base", type=Path, help="safetensors of ResNet-20 for Fashion-MNIST")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--ratios", type=float, nargs="*", default=[3.0], help="times fewer MACs")
+    parser.add_argument("--speeds", type=float, nargs="*", default=[2.0, 3.0], help="times less time")
+    parser.add_argument("--arms", nargs="+", default=[""], help="words")
+    parser.add_argument("--train", type=int, default=55_000, help="training images used")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def _claims(results: dict[str, list[dict[str, Any]]], factor: float, seeds: int) -> None:
     peers = {arm: entries for arm, entries in results.items() if arm.startswith("Torch-Pruning")}
+    if not peers:
+        return
     best = max(peers, key=lambda arm: mean(entry["validation"] for entry in peers[arm]))
     peer = mean(entry["test"] for entry in peers[best])
     for arm, entries in results.items():
@@ -158,17 +132,50 @@ def _claims(results: dict[str, list[dict[str, float]]], factor: float, seeds: in
         )
 
 
+def _time_claims(results: dict[str, list[dict[str, Any]]], factor: float, seeds: int) -> None:
+    """Each net against the base net in turn; the peer is the most accurate on validation of Torch-Pruning's nets that
+    measure as fast as ours, within 2 %."""
+    speed = {arm: [_speed(entry["file"]) for entry in entries] for arm, entries in results.items()}
+    peers = {arm: entries for arm, entries in results.items() if arm.startswith("Torch-Pruning")}
+    for arm, entries in results.items():
+        test = mean(entry["test"] for entry in entries)
+        fast = [peer for peer in peers if mean(speed[peer]) >= 0.98 * mean(speed[arm]) and peer != arm]
+        best = max(fast, key=lambda peer: mean(entry["validation"] for entry in peers[peer]), default=None)
+        peer = None if best is None else mean(entry["test"] for entry in peers[best])
+        ratio = mean(entry["ratio"] for entry in entries)
+        validation = mean(entry["validation"] for entry in entries)
+        claim(
+            f"test accuracy at {mean(speed[arm]):.2f}× measured ({factor:g}× wanted; {ratio:.2f}× fewer MACs), {arm} "
+            f"(validation {validation:.2f})",
+            test,
+            peer=peer,
+            target=f"above every net of Torch-Pruning's that measures as fast ({best or 'none is'})",
+            met=arm not in peers and mean(speed[arm]) >= 0.98 * factor and (peer is None or test > peer),
+            seeds=seeds,
+            spread=[min(entry["test"] for entry in entries), max(entry["test"] for entry in entries)],
+        )
+
+
+def _speed(file: str) -> float:
+    base = Path(file).parent / "base.onnx"
+    return compare_latency(base, Path(file), random_inputs(open_session(base), 1), 1, SECONDS).ratio
+
+
 def _trained_on(network: Network, ratio: float, training: Training, context: Context) -> Network:  # noqa: ARG001
     return train(network, training.model_copy(update={"epochs": 3.0}), context, stage="control")[0]
 
 
-def _run(prune: Arm, base: Network, ratio: float, training: Training, data: Dataset, seed: int) -> dict[str, float]:
+def _run(
+    prune: Arm, base: Network, ratio: float, training: Training, data: Dataset, seed: int, file: Path
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = prune(base, ratio, training, _context(base, data, seed, Path(folder)))
+    file.write_bytes(onnx_of(result))
     return {
         "ratio": cost_of(base).macs / cost_of(result).macs,
         "validation": accuracy(result, data.validation),
         "test": accuracy(result, data.test),
+        "file": str(file),
     }
 
 

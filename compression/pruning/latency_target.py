@@ -29,7 +29,7 @@ from compression.pruning.terms import shrinkable, time_terms
 BLOCK = 8  # channels: what runtimes work in on AVX2; on AVX-512 sixteen, which the table shows
 ATTEMPTS = 4
 TOLERANCE = 1.02  # two sessions of one file differ by about as much
-SECONDS = 2.0  # of measuring, for each cut
+SECONDS = 1.0  # of measuring, for each cut
 
 
 @dataclass(frozen=True)
@@ -85,36 +85,31 @@ class TimeTarget:
         solve(problem, self.predicted_before * share, "microseconds")
 
     def cut(self, network: Network, share: float, so_far: Mapping[str, Any], *, last: bool) -> tuple[Network, Facts]:
-        """In the last round up to ATTEMPTS cuts are timed, each with the table scaled to what the one before measured;
-        the one that loses least of those within TOLERANCE of the share is kept, or the fastest."""
+        """The first cut is timed, which scales the table from then on. In the last round up to ATTEMPTS cuts
+        are timed, each with the table scaled to what the one before measured; the one that loses least of those within
+        TOLERANCE of the share is kept, or the fastest."""
         channels = map_channels(network)
         blocks = self.limits.removable(network)
         weighed = self.limits.weighed(network, blocks, self.context)
         problem = self._problem(network, channels, self.limits.scores(network, channels, self.context), weighed)
-        factor = float(so_far.get("latency", {}).get("measured_over_predicted", 1.0))
+        factor = so_far.get("measured_over_predicted")
         tried: list[Attempt] = []
         told = []
         for _ in range(ATTEMPTS if last else 1):
-            plan = self._next_plan(problem, self.predicted_before * share / factor, share, tried)
+            plan = self._next_plan(problem, self.predicted_before * share / (factor or 1.0), share, tried)
             if plan is None:
                 break
             gone = [blocks[place] for place in sorted(plan.blocks)]
             smaller, facts = without(network, channels, problem.units(plan), gone, self.limits)
-            timed = self._compared(smaller)
             predicted = problem.cost(plan) / self.predicted_before
-            factor = 1 / timed.ratio / predicted
-            latency = {
-                "wanted": round(share, 5),
-                "predicted": round(predicted, 5),
-                "measured": round(1 / timed.ratio, 5),
-                "measured_low": round(1 / timed.high, 5),
-                "measured_high": round(1 / timed.low, 5),
-                "microseconds": round(1e6 * timed.compressed.median, 2),
-                "measured_over_predicted": round(factor, 5),
-                "reached": 1 / timed.ratio <= share * TOLERANCE,
-            }
-            told.append(latency)
-            tried.append(Attempt(plan, smaller, {**facts, "latency": latency}, 1 / timed.ratio, problem.loss(plan)))
+            facts["predicted_share"] = round(predicted, 5)
+            if factor is not None and not last:  # what was measured in the first round serves until the last
+                return smaller, {**facts, "measured_over_predicted": factor}
+            timed = self._compared(smaller)
+            factor = round(1 / timed.ratio / predicted, 5)
+            told.append(_told(timed, share, predicted))
+            facts = {**facts, "measured_over_predicted": factor, "latency": told[-1]}
+            tried.append(Attempt(plan, smaller, facts, 1 / timed.ratio, problem.loss(plan)))
         reached = [attempt for attempt in tried if attempt.facts["latency"]["reached"]]
         best = min(reached, key=lambda a: a.loss) if reached else min(tried, key=lambda a: a.share)
         return best.network, {**best.facts, "attempts": told}
@@ -146,6 +141,19 @@ class TimeTarget:
     def _compared(self, network: Network) -> Comparison:
         self._file = self._file or onnx_of(self.original)
         return compare_latency(self._file, onnx_of(network), _inputs(self._file, network), 1, SECONDS)
+
+
+def _told(timed: Comparison, share: float, predicted: float) -> Facts:
+    """Shares of the time that the step's first network takes, in turn with it."""
+    return {
+        "wanted": round(share, 5),
+        "predicted": round(predicted, 5),
+        "measured": round(1 / timed.ratio, 5),
+        "measured_low": round(1 / timed.high, 5),
+        "measured_high": round(1 / timed.low, 5),
+        "microseconds": round(1e6 * timed.compressed.median, 2),
+        "reached": 1 / timed.ratio <= share * TOLERANCE,
+    }
 
 
 def onnx_of(network: Network) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from compression.errors import MethodError
 from compression.events import Reporter
 from compression.network import Network
 from compression.pruning.channels import map_channels
-from compression.pruning.importance import batch_norm_scale, magnitude, taylor
+from compression.pruning.importance import batch_norm_scale, fisher, importance, magnitude, taylor
 from tests.engine.attention_nets import HEADS, PLACES, WIDTH, lifted
 from tests.engine.nets import Chain, Residual, network_of
 
@@ -165,3 +166,33 @@ def test_taylor_of_heads_and_places_is_the_squared_derivative_by_a_gate(tmp_path
         lambda gates: torch.cat([gates.repeat(HEADS), rest]),
     )
     np.testing.assert_allclose(ours[places], of_places, rtol=1e-3, atol=1e-12)
+
+
+def test_fisher_is_half_the_mean_square_of_each_samples_own_derivative(tmp_path: Path) -> None:
+    """The gradients sample by sample by torch.func, as an independent reference."""
+    network = network_of(Residual(), 1, 8, 8)
+    context = context_for(network, tmp_path)
+    channels = map_channels(network)
+    ours = fisher(network, channels, context)[channels.units[channels.layers["inner"].outputs, 0]]
+    assert context.data is not None
+    data = context.data.train
+    parts = dict(network.module.named_children())
+
+    def loss(gates: torch.Tensor, x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        stem = torch.relu(parts["norm"](parts["stem"](x[None])))
+        branch = parts["outer"](torch.relu(parts["inner"](stem)) * gates.reshape(1, -1, 1, 1))
+        outputs = parts["head"](torch.relu(stem + branch).mean([2, 3]))
+        return nn.functional.cross_entropy(outputs, label[None])
+
+    slopes = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(torch.ones(6), data.inputs["x"], data.labels)
+    np.testing.assert_allclose(ours, 0.5 * slopes.detach().double().square().mean(0).numpy(), rtol=1e-3, atol=1e-12)
+
+
+def test_random_scores_follow_the_seed_alone(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    channels = map_channels(network)
+    context = context_for(network, tmp_path)
+    scores = [importance(network, channels, "random", replace(context, seed=seed), set()) for seed in (1, 1, 2)]
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != scores[2]).any()
+    assert (scores[0] == np.random.default_rng(1).random(len(channels.units))).all()
