@@ -10,6 +10,7 @@ from torch import nn
 from compression.context import Context
 from compression.errors import SpecError
 from compression.factorization.forms import Form, factorised, kernel_of, leaves, white
+from compression.factorization.latency_target import within_time
 from compression.factorization.moments import Moments, moments_of
 from compression.factorization.options import (
     Option,
@@ -21,7 +22,7 @@ from compression.factorization.options import (
 )
 from compression.factorization.replace import replaced_by_chains
 from compression.factorization.start import output_error
-from compression.measure.cost import cost_of
+from compression.measure.cost import NetworkCost, cost_of
 from compression.network import Network
 from compression.quantization.knapsack import cheapest
 
@@ -57,15 +58,14 @@ def low_rank(network: Network, spec: FactorizeLowrank, context: Context) -> tupl
         name: options_of(layers[name], macs[name], _forms(layers[name], spec.form), spec.multiple_of, moments[name])
         for name in names
     }
-    chosen = dict(zip(names, _choice(spec, list(options.values()), cost.macs, cost.parameters), strict=True))
-    picked = {name: options[name][index] for name, index in chosen.items()}
-    made = _made(network, picked, moments)
+    made, picked, timing = _chosen(network, spec, options, moments, cost, context)
     facts = {
         "layers": {name: _told(entry, options[name][0], layers[name]) for name, entry in picked.items()},
         "curves": {name: curve(options[name]) for name in names},
         "left_alone": {name: reason for name, reason in left.items() if name in selected},
         "not_by_data": [name for name in names if spec.samples and moments[name].second is None],
         "output_error": output_error(made, network),
+        **timing,
     }
     return made, facts
 
@@ -74,6 +74,24 @@ def _forms(leaf: nn.Module, wanted: str) -> Sequence[Form]:
     """A layer without a kernel in space has but one."""
     spacious = isinstance(leaf, nn.Conv2d) and max(leaf.kernel_size) > 1
     return FORMS[wanted] if spacious else ("channel",)
+
+
+def _chosen(
+    network: Network,
+    spec: FactorizeLowrank,
+    options: Mapping[str, Sequence[Option]],
+    moments: Mapping[str, Moments],
+    cost: NetworkCost,
+    context: Context,
+) -> tuple[Network, dict[str, Option], dict[str, Any]]:
+    """The network with its options, and what was timed for it."""
+    if spec.latency_ratio is not None:
+        make = lambda picked: _made(network, picked, moments)  # noqa: E731
+        made, picked, facts = within_time(network, options, spec.latency_ratio, make, context)
+        return made, picked, {"latency": facts}
+    numbers = _choice(spec, list(options.values()), cost.macs, cost.parameters)
+    picked = {name: options[name][index] for name, index in zip(options, numbers, strict=True)}
+    return _made(network, picked, moments), picked, {}
 
 
 def _choice(spec: FactorizeLowrank, options: Sequence[Sequence[Option]], macs: int, parameters: int) -> list[int]:

@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 class FactorizeLowrank(StepSpec):
     """Low rank: linear layers and convolutions become two or three thinner ones, then the network is trained on.
 
-    Give one target: `macs_ratio` or `parameters_ratio` for the whole network, `energy` for each layer, or `rank`. Fewer
-    MACs need not be less time: runtimes work in blocks of channels, and three thin layers can be slower than one.
+    Give one target: `macs_ratio`, `parameters_ratio` or `latency_ratio` for the whole network, `energy` for each layer,
+    or `rank`. Fewer MACs need not be less time: three thin layers can be slower than one.
     """
 
     method: Literal["factorize.lowrank"] = "factorize.lowrank"
     macs_ratio: float | None = Field(None, gt=0, lt=1, description="MACs left, as a share of those before the step")
     parameters_ratio: float | None = Field(None, gt=0, lt=1, description="parameters left, as a share of before")
+    latency_ratio: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="measured time left, as a share: ONNX Runtime, batch 1, one thread; layers where a low rank costs "
+        "time stay as they are",
+    )
     energy: float | None = Field(
         None, gt=0, lt=1, description="share of the variance of each layer's outputs that is kept"
     )
@@ -48,7 +55,7 @@ class FactorizeLowrank(StepSpec):
         return self
 
 
-TARGETS = ("macs_ratio", "parameters_ratio", "energy", "rank")
+TARGETS = ("macs_ratio", "parameters_ratio", "latency_ratio", "energy", "rank")
 
 
 def check(network: Network) -> Verdict:

@@ -194,3 +194,37 @@ def test_a_target_out_of_reach_names_the_least(tmp_path: Path) -> None:
 def test_one_target_has_to_be_given(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="give one of"):
         FactorizeLowrank.model_validate(given)
+
+
+class Wide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.relu, self.head = nn.Linear(64, 2048), nn.ReLU(), nn.Linear(2048, 2000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.hidden(torch.flatten(x, 1))))
+
+
+def test_a_share_of_the_time_is_sought_by_the_measured_table_and_timed(tmp_path: Path) -> None:
+    network = network_of(Wide(), 1, 8, 8)
+    context = context_for(tmp_path, network, labelled=False)
+    spec = FactorizeLowrank(latency_ratio=0.7, finetune=None, multiple_of=64, samples=64)
+    result = apply(network, spec, context)
+    told = result.facts["latency"]
+    table = told["device_profile"]["table"]
+    assert result.facts["layers"]["head"]["form"] == "channel"
+    assert table.keys() == {"hidden", "head"}
+    assert [len(row) for row in table.values()] == [len(result.facts["curves"][name]) + 1 for name in table]
+    assert told["attempts"][0]["predicted"] <= 0.7
+    assert all(attempt["measured"] > 0 for attempt in told["attempts"])
+    # The table is kept: whoever goes on decides by the same figures.
+    again = apply(network, spec, context)
+    assert again.facts["latency"]["device_profile"] == told["device_profile"]
+
+
+def test_a_share_of_the_time_out_of_reach_is_refused(tmp_path: Path) -> None:
+    network = network_of(Wide(), 1, 8, 8)
+    spec = FactorizeLowrank(latency_ratio=0.001, finetune=None, multiple_of=512, samples=64)
+    with pytest.raises(SpecError, match="of the time") as caught:
+        apply(network, spec, context_for(tmp_path, network, labelled=False))
+    assert caught.value.where == "/latency_ratio"
