@@ -1,6 +1,6 @@
 """`python -m benchmarks.int8`: `quantize.int8` beside ONNX Runtime's own best static recipe (U8S8, per channel, its
-pre-processing) on the same float file, the same calibration samples, in one process: interleaved runs on one thread, the
-ratio of the medians by fresh pairs of sessions. Networks: ResNet-20 and LeNet-5 that have learned Fashion-MNIST
+pre-processing) on the same float file, the same calibration samples, in one process: interleaved runs on one thread,
+the ratio of the medians by fresh pairs of sessions. Networks: ResNet-20 and LeNet-5 that have learned Fashion-MNIST
 (`--base FOLDER`), a VGG and a MobileNetV2 of the zoo, trained here, and a ViT (dynamic; its weights are random, so that
 only its speed and its error are told).
 
@@ -15,8 +15,9 @@ import argparse
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +92,27 @@ def main() -> None:
         options.networks, options.train = ["lenet5", "mobilenet"], 3000
         options.base_epochs, options.epochs = 2, 0.5
     kept = Kept(f"int8-{options.train}-{options.base_epochs:g}-{options.epochs:g}")
-    for name in options.networks:
-        if name == "vit":
+    with tempfile.TemporaryDirectory() as name:
+        if "vit" in options.networks:
             _transformer(kept)
-        else:
-            _convolutions(name, kept, options)
+        cases = [_case(network, options, kept, Path(name)) for network in options.networks if network != "vit"]
+        for case in cases:
+            _claim_beside(case.name, _kept_beside(case, kept, Path(name)))
+        for case in cases:
+            _variants(case, kept, Path(name))
+        for case in cases:
+            _trained(case, kept, options, Path(name))
 
 
-def _convolutions(name: str, kept: Kept, options: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        case = _case(name, options, kept, Path(folder))
-        beside = kept.measure(f"{name}: beside ONNX Runtime's recipe", lambda: _beside(case, Path(folder)))
-        _claim_beside(name, beside)
-        for label, more in VARIANTS.items():
-            found = kept.measure(f"{name}: {label}", lambda more=more: _variant(case, more, Path(folder)))
-            print_row(name, label, found)
-        _trained(case, kept, options, Path(folder))
+def _kept_beside(case: Case, kept: Kept, folder: Path) -> Result:
+    found: Result = kept.measure(f"{case.name}: beside ONNX Runtime's recipe", lambda: _beside(case, folder))
+    return found
+
+
+def _variants(case: Case, kept: Kept, folder: Path) -> None:
+    for label, more in VARIANTS.items():
+        found = kept.measure(f"{case.name}: {label}", partial(_variant, case, more, folder))
+        print_row(case.name, label, found)
 
 
 def _case(name: str, options: argparse.Namespace, kept: Kept, folder: Path) -> Case:
@@ -124,7 +130,7 @@ def _case(name: str, options: argparse.Namespace, kept: Kept, folder: Path) -> C
             rates = Training(epochs=options.base_epochs, batch_size=128, learning_rate=0.05, loss="labels")
             save_network(train(drawn, rates, context_of(drawn, data, folder), stage="base")[0], stored)
         network = load_network(stored)
-    file = folder / "float.onnx"
+    file = folder / f"{name}.onnx"
     write_onnx(network.module, network.signature, network.example(2), file)
     return Case(name, network, data, file)
 
@@ -182,8 +188,11 @@ def _beside(case: Case, folder: Path) -> Result:
     own, their = ours(case, folder)[0], theirs(case, folder)
     samples = {"x": case.data.test.inputs["x"][:64].numpy()}
     found: Result = {"bytes": [len(own), len(their)]}
-    for label, pair in (("own", (case.file, own)), ("their", (case.file, their)), ("beside", (their, own))):
-        speed = compare_latency(*pair, samples, 1, 6.0)
+    pairs: dict[str, tuple[Path | bytes, bytes]] = {
+        "own": (case.file, own), "their": (case.file, their), "beside": (their, own),
+    }  # fmt: skip
+    for label, (before, after) in pairs.items():
+        speed = compare_latency(before, after, samples, 1, 6.0)
         found[label] = [speed.ratio, speed.low, speed.high]
     for label, file in (("float", case.file), ("own_test", own), ("their_test", their)):
         found[label] = accuracy(file, case)
@@ -276,21 +285,24 @@ def _transformer(kept: Kept) -> None:
 
     def work() -> Result:
         from onnxruntime.quantization import QuantType, quantize_dynamic
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
         network = zoo_network("vit-tiny", IMAGE, seed=0)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             path, their = folder / "float.onnx", folder / "theirs.onnx"
             write_onnx(network.module, network.signature, network.example(2), path)
-            quantize_dynamic(str(path), str(their), per_channel=True, weight_type=QuantType.QInt8)
+            with contextlib.redirect_stdout(io.StringIO()):
+                quant_pre_process(str(path), str(folder / "pre.onnx"), skip_symbolic_shape=True)
+            quantize_dynamic(str(folder / "pre.onnx"), str(their), per_channel=True, weight_type=QuantType.QInt8)
             spec = QuantizeInt8.model_validate({"mode": "dynamic"})
             own = quantized(network, spec, context_of(network, None, folder)).network.file
             x = {"x": network.example(64)[0].numpy()}
             wanted = predict(path, x)[-1]
-            pairs: Sequence[tuple[str, Path | bytes, Path | bytes]] = (
-                ("own", path, own), ("their", path, their), ("beside", their, own),
-            )  # fmt: skip
-            speeds = {label: compare_latency(*pair, x, 1, 6.0) for label, *pair in pairs}
+            pairs: dict[str, tuple[Path, Path | bytes]] = {
+                "own": (path, own), "their": (path, their), "beside": (their, own),
+            }  # fmt: skip
+            speeds = {label: compare_latency(before, after, x, 1, 6.0) for label, (before, after) in pairs.items()}
             return {
                 **{label: [speed.ratio, speed.low, speed.high] for label, speed in speeds.items()},
                 "own_error": _error(predict(own, x)[-1], wanted),

@@ -2,5 +2,6 @@
 
 `histogram.py` and `ranges.py` (an activation's range), `calibrate.py` (measured in batches), `graph.py` (the file made
 ready), `placement.py` (what is quantised), `qdq.py` and `dynamic.py` (the file written), `bias.py`, `budget.py`
-(layers that stay float), `fake.py` (training that sees the rounding), `quantize.py` (the step).
+(layers that stay float), `fake.py` and `trained.py` (training that sees the rounding), `candidates.py`
+(the files, and which one is taken), `quantize.py` (the step).
 """

@@ -16,6 +16,8 @@ from compression.quantization.int8.graph import Graph
 from compression.quantization.int8.histogram import Histogram
 
 BATCH = 32
+NUMBERS = 1 << 20
+"""Of the inputs of a batch, at most: all activations of one are in memory at once."""
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -38,7 +40,8 @@ def activations(
     shown = [entry.name for entry in session.get_outputs()]
     found = Activations({name: Histogram() for name in wanted})
     count = len(next(iter(samples.values())))
-    batch = static_batch(session) or BATCH
+    each = sum(value[0].size for value in samples.values())
+    batch = static_batch(session) or max(1, min(BATCH, NUMBERS // max(1, each)))
     sums: dict[str, NDArray[np.float64]] = {}
     for start in range(0, count, batch):
         chunk = {name: value[start : start + batch] for name, value in samples.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,6 @@ def faked(network: Network, ranges: Mapping[str, Affine]) -> Network:
         if levels is None:
             continue
         readers = list(node.users)
-        with module.graph.inserting_after(node):
-            pass
         rounded = _rounding(module.graph, node, levels)
         for reader in readers:
             reader.replace_input_with(node, rounded)
@@ -144,8 +142,10 @@ def unfaked(trained: Network, network: Network) -> Network:
     return plain.replaced(encodings={})
 
 
-def masks(network: Network, names: Collection[str]) -> Iterator[tuple[str, Tensor | None]]:
+def masks(network: Network, names: Collection[str]) -> dict[str, Tensor | None]:
     """For each of these parameters what an encoding holds at zero, as a mask."""
+    found: dict[str, Tensor | None] = {}
     for name in names:
         value = network.module.get_parameter(name).detach()
-        yield name, (value != 0).float() if name in network.encodings else None
+        found[name] = (value != 0).float() if name in network.encodings else None
+    return found

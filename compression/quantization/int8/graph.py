@@ -43,9 +43,10 @@ class Graph:
     floats: frozenset[str]
 
     def consumers(self) -> dict[str, list[NodeProto]]:
+        """The nodes that read a tensor, also within the graphs of their own that a loop or a branch has."""
         found: dict[str, list[NodeProto]] = {}
         for node in self.model.graph.node:
-            for name in node.input:
+            for name in dict.fromkeys(_reads(node)):
                 found.setdefault(name, []).append(node)
         return found
 
@@ -119,6 +120,15 @@ def _simplified(model: ModelProto) -> ModelProto:
     del simple.opset_import[:]
     simple.opset_import.extend(kept)
     return simple
+
+
+def _reads(node: NodeProto) -> Iterator[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for entry in inner.node:
+                yield from _reads(entry)
+            yield from (entry.name for entry in inner.output)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -56,7 +56,7 @@ def placement(graph: Graph, layers: Collection[str]) -> Placement:
         values = [name for name in node.input if name in graph.floats]
         if not values or not all(name in rounded for name in values):
             continue
-        if node.op_type in COMPUTING and len(values) == len(node.input):
+        if node.op_type in COMPUTING and len(values) == len(node.input) and behind(node) not in outputs:
             rounded.setdefault(behind(node), behind(node))
         elif node.op_type in MOVING and node.output[0] not in outputs and len(node.output) == 1:
             rounded[node.output[0]] = rounded[values[0]]

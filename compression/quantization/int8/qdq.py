@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from compression.errors import VerificationError
 from compression.quantization.int8.bias import shift
 from compression.quantization.int8.graph import Graph, Layer
 from compression.quantization.int8.placement import ABSORBED, Placement
@@ -76,7 +77,12 @@ class Writer:
         )
         del graph.value_info[:]
         if all(entry.type.tensor_type.HasField("shape") for entry in graph.output):  # a file may not tell them
-            onnx.checker.check_model(self.model, full_check=True)
+            try:
+                onnx.checker.check_model(self.model, full_check=True)
+            except onnx.checker.ValidationError as error:
+                raise VerificationError(
+                    f"the file with integers is not sound: {str(error)[:200]}", "quantize.int8"
+                ) from error
         return bytes(self.model.SerializeToString(deterministic=True))
 
 
