@@ -83,10 +83,11 @@ def main() -> None:
             for width in WIDTHS[:1] if options.quick else WIDTHS:
                 latency(width, kept)
         elif part == "vit":
-            four_bits("vision transformer", _vit(), dataset("vit"), kept, peers=True)
+            network, data = _vit(), dataset("vit")
+            four_bits("vision transformer", network, data, (network, data), kept)
         elif part == "perceptron":
-            network = _base("lenet300", options)
-            four_bits("LeNet-300-100", network, dataset("lenet300"), kept, peers=False)
+            network, data = _base("lenet300", options), dataset("lenet300")
+            four_bits("LeNet-300-100", network, data, _in_rows(network, data), kept)
         else:
             mixed("lenet5" if part == "trained" else part, part == "trained", options, kept)
 
@@ -167,18 +168,17 @@ def _mixed_claim(
 # --- blocks of four bits ----------------------------------------------------------------------------------------------
 
 
-def four_bits(title: str, network: Network, data: Dataset, kept: Kept, *, peers: bool) -> None:
-    """Seeds draw other calibration samples. `peers`: its products aren't Gemms, which ONNX Runtime's own can't do."""
+def four_bits(title: str, network: Network, data: Dataset, products: tuple[Network, Dataset], kept: Kept) -> None:
+    """Seeds draw other calibration samples. `products`: the same without Gemms, which ONNX Runtime's own leaves."""
     rows: dict[str, list[Result]] = {}
     for name, fields in ARMS.items():
         seeds = range(SEEDS if fields["rounding"] == "gptq" else 1)
         work = partial(_four_bits, network, data, fields)
         rows[name] = [kept.measure(f"{title} {name} {seed}", partial(work, seed)) for seed in seeds]
     pairs = [("gptq", "nearest"), ("gptq, zeros", "nearest, zeros"), ("gptq, blocks of 128", "nearest")]
-    if peers:
-        for name, symmetric in (("ONNX Runtime's", True), ("ONNX Runtime's, zeros", False)):
-            rows[name] = [kept.measure(f"{title} {name}", partial(_runtimes_own, network, data, symmetric))]
-        pairs += [("nearest", "ONNX Runtime's"), ("nearest, zeros", "ONNX Runtime's, zeros")]
+    for name, symmetric in (("ONNX Runtime's", True), ("ONNX Runtime's, zeros", False)):
+        rows[name] = [kept.measure(f"{title} {name}", partial(_runtimes_own, *products, symmetric))]
+    pairs += [("nearest", "ONNX Runtime's"), ("nearest, zeros", "ONNX Runtime's, zeros")]
     for own, peer in pairs:
         _four_bits_claim(title, own, peer, rows[own], rows[peer])
 
@@ -214,6 +214,23 @@ def _vit() -> Network:
             context = context_for(drawn, dataset("vit"), 0, Path(folder))
             save_network(train(drawn, spec, context, stage="base")[0], path)
     return load_network(path)
+
+
+class Rows(nn.Module):
+    """A perceptron of samples that are matrices of one row: its products are MatMuls."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.f1, self.f2, self.f3 = (network.module.get_submodule(name) for name in ("f1", "f2", "f3"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.f3(torch.relu(self.f2(torch.relu(self.f1(x))))), 1)
+
+
+def _in_rows(network: Network, data: Dataset) -> tuple[Network, Dataset]:
+    made = Network(fx.symbolic_trace(Rows(network).eval()), Signature((Input("x", (1, 784)),)))
+    test = Split({"x": data.test.inputs["x"][:, None]}, data.test.labels)
+    return made, Dataset(data.train, data.validation, test, data.task)
 
 
 def _four_bits(network: Network, data: Dataset, fields: Mapping[str, Any], seed: int) -> Result:
