@@ -158,7 +158,7 @@ def _curve(network: str, data: str, options: argparse.Namespace, pool: ProcessPo
     chosen = arms(network, data, quick=options.quick)
     if not options.quick:
         interpreter()  # once, before two at a time want it; the same goes for the base nets
-    list(pool.map(_base, *zip(*((network, data, fold, options.base, options.quick) for fold in folds), strict=True)))
+    list(pool.map(base_of, *zip(*((network, data, fold, options.base, options.quick) for fold in folds), strict=True)))
     under_way = {}
     for index, arm in enumerate(chosen):
         for fold in folds:
@@ -182,10 +182,10 @@ def _run(
 ) -> dict[str, Result]:
     """By name, each point of the arm of this index."""
     arm = arms(network, data, quick=quick)[index]
-    dataset, base = dataset_of(network, data, fold), _base(network, data, fold, bases, quick)
+    dataset, base = dataset_of(network, data, fold), base_of(network, data, fold, bases, quick)
     spec = parse_job({"steps": arm.steps(epochs)})
     with tempfile.TemporaryDirectory() as folder:
-        compressed = _applied(base, spec.steps, dataset, fold, Path(folder))
+        compressed = applied(base, spec.steps, dataset, fold, Path(folder))
         if arm.coder == "nncodec":
             found = coded(compressed, QUANTISATION, interpreter())
             return {f"{arm.name}, qp {qp}": _judged(base, decoded, size, dataset) for qp, size, decoded in found}
@@ -195,12 +195,12 @@ def _run(
 
 
 def _judged(base: Network, decoded: Network, size: int, dataset: Dataset) -> Result:
-    before, after = _right(base, dataset.test), _right(decoded, dataset.test)
+    before, after = right(base, dataset.test), right(decoded, dataset.test)
     return {
         "bytes": size,
         "ratio": cost_of(base).bytes / size,
-        "validation": 100 * float(_right(decoded, dataset.validation).mean()),
-        "base_validation": 100 * float(_right(base, dataset.validation).mean()),
+        "validation": 100 * float(right(decoded, dataset.validation).mean()),
+        "base_validation": 100 * float(right(base, dataset.validation).mean()),
         "test": 100 * float(after.mean()),
         "base_test": 100 * float(before.mean()),
         "lost": int((before & ~after).sum()),
@@ -209,7 +209,7 @@ def _judged(base: Network, decoded: Network, size: int, dataset: Dataset) -> Res
     }
 
 
-def _applied(base: Network, steps: Sequence[StepSpec], data: Dataset, seed: int, folder: Path) -> Network:
+def applied(base: Network, steps: Sequence[StepSpec], data: Dataset, seed: int, folder: Path) -> Network:
     reporter, network = Reporter(io.StringIO()), base
     for index, step in enumerate(steps):
         checkpoints = Checkpoints(folder, f"{index}-benchmark", reporter)
@@ -218,7 +218,7 @@ def _applied(base: Network, steps: Sequence[StepSpec], data: Dataset, seed: int,
     return network
 
 
-def _right(network: Network, split: Split) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def right(network: Network, split: Split) -> np.ndarray[Any, np.dtype[np.bool_]]:
     assert split.labels is not None
     return (outputs_of(network.module, split, CPU)[-1].argmax(-1) == split.labels).numpy()
 
@@ -256,7 +256,7 @@ def _mnist_fold(fold: int) -> list[Split]:
     ]
 
 
-def _base(network: str, data: str, fold: int, bases: Path | None, quick: bool) -> Network:
+def base_of(network: str, data: str, fold: int, bases: Path | None, quick: bool) -> Network:
     if bases is not None and data == "fashion":
         return read_weights(bases / f"{network}-{data}.safetensors", {"architecture": network, "arguments": {}})
     epochs = 2 if quick else 10

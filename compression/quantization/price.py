@@ -18,7 +18,7 @@ falling learning rate, regain what was lost."""
 FIRST_WEIGHT = 0.05
 """Of the rate, in bits per parameter, where bytes are the aim. Too small is mended in a few steps; what weighs too much
 at first costs accuracy that doesn't come back."""
-SLOW, FAST = 60.0, 4.0
+SLOW, FAST = 120.0, 1.0
 """While the bits are e times what they should be: by how much the logarithm of the weight rises over a whole run, for
 good; and by how much it is higher for the moment, without which bits and weight swing about what is aimed at."""
 MARGIN = 0.985
@@ -73,8 +73,8 @@ class Rising(Price):
 
 
 class Aiming(Price):
-    """At a file of `limit` bytes. The logarithm of the bytes expected falls from what they are at first, quickly and
-    then ever more slowly, and stays: the weight rises while there are more, and falls while there are fewer.
+    """At a file of `limit` bytes. The bytes expected fall from what they are at first, by equal shares in equal
+    times, and stay: the weight rises while there are more, and falls while there are fewer.
     `file_bytes`, of free values by name, is what a file of this moment takes: it is asked for `often` steps apart."""
 
     lasting: Tensor
@@ -103,8 +103,8 @@ class Aiming(Price):
             self.beside.copy_(found - self.bits / 8)
             if not self.step:
                 self.first.fill_(found)
-        left = max(0.0, 1 - (float(self.step) + 1) / (RAMP * self.steps)) ** 2
-        wanted = left * math.log(float(self.first)) + (1 - left) * math.log(self.goal)
+        share = min(1.0, (float(self.step) + 1) / (RAMP * self.steps))
+        wanted = (1 - share) * math.log(float(self.first)) + share * math.log(self.goal)
         expected = math.log(max(1.0, float(self.beside + self.bits / 8)))
         over = max(-1.0, min(1.0, expected - wanted))
         self.lasting += SLOW / self.steps * over
