@@ -58,20 +58,43 @@ def _sums_from(rows: Sequence[Array]) -> list[Any]:
 
 
 def _priced(sizes: Sequence[Array], costs: Sequence[Array], budget: int) -> tuple[float, float]:
-    """The price of a unit of size at which each layer, left to itself, chooses so that all fit; and what that costs."""
+    """The price of a unit of size at which each layer, left to itself, chooses so that all fit; and what that costs
+    when the room that is left is used, too."""
 
-    def choice(price: float) -> tuple[int, float]:
-        places = [int(np.lexsort((size, cost + price * size))[0]) for size, cost in zip(sizes, costs, strict=True)]
-        taken = zip(sizes, costs, places, strict=True)
-        pairs = [(int(size[place]), float(cost[place])) for size, cost, place in taken]
-        return sum(size for size, _ in pairs), sum(cost for _, cost in pairs)
+    def choice(price: float) -> list[int]:
+        return [int(np.lexsort((size, cost + price * size))[0]) for size, cost in zip(sizes, costs, strict=True)]
 
-    total, cost = choice(0.0)
-    if total <= budget:
-        return 0.0, cost
+    def total(places: Sequence[int]) -> int:
+        return sum(int(size[place]) for size, place in zip(sizes, places, strict=True))
+
+    if total(free := choice(0.0)) <= budget:
+        return 0.0, _cost(costs, free)
     # Above the span of the costs a unit less is worth any of them: each layer takes its smallest.
     low, high = 0.0, max(float(np.ptp(row)) for row in costs) * 2 + 1e-300
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (low, middle) if choice(middle)[0] <= budget else (middle, high)
-    return high, choice(high)[1]
+        low, high = (low, middle) if total(choice(middle)) <= budget else (middle, high)
+    places = choice(high)
+    _fill(sizes, costs, places, budget - total(places))
+    return high, _cost(costs, places)
+
+
+def _cost(costs: Sequence[Array], places: Sequence[int]) -> float:
+    return sum(float(cost[place]) for cost, place in zip(costs, places, strict=True))
+
+
+def _fill(sizes: Sequence[Array], costs: Sequence[Array], places: list[int], room: int) -> None:
+    """Changes one layer's option after the other, in place: always that which gains most of those that there is room
+    for."""
+    while True:
+        best, gain = (0, 0), 0.0
+        for layer, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
+            gains = np.where(size - size[places[layer]] <= room, cost[places[layer]] - cost, -np.inf)
+            option = int(gains.argmax())
+            if gains[option] > gain:
+                best, gain = (layer, option), float(gains[option])
+        if not gain:
+            return
+        layer, option = best
+        room -= int(sizes[layer][option] - sizes[layer][places[layer]])
+        places[layer] = option
