@@ -23,12 +23,12 @@ from compression.measure.cost import cost_of
 from compression.network import Network
 from compression.spec import parse_job
 
-PLAIN = [("rounded", levels, {"levels": levels, "rdoq": {"bit_price": 1e-12}}) for levels in (3, 5, 7, 15, 31)]
+PLAIN = [("rounded", levels, {"levels": levels, "rdoq": {"bit_price": 1e-12}}) for levels in (3, 5, 7, 15)]
 RDOQ = [
     ("RDOQ", price, {"levels": levels, "rdoq": {"bit_price": price}})
-    for levels, price in ((31, 1e-7), (31, 1e-6), (31, 1e-5), (15, 3e-6), (15, 3e-5))
+    for levels, price in ((31, 1e-10), (31, 1e-9), (15, 3e-10), (15, 3e-9), (15, 1e-8))
 ]
-BITS = (2, 3, 4, 5)
+BITS = (2, 3, 4)
 Point = tuple[str, float, float]
 """Its name, the ratio, validation accuracy in per cent."""
 

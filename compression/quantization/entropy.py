@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,51 +122,57 @@ def _objective(spec: QuantizeEntropy, context: Context, folder: Path) -> MakeObj
     return objective
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What all rounds have in common. `held`: by name, what masks of the network as it came keep; elsewhere is zero."""
+
+    names: list[str]
+    held: Mapping[str, Tensor]
+    spec: QuantizeEntropy
+    context: Context
+    objective: MakeObjective
+
+
 def _trained(
     network: Network, names: list[str], spec: QuantizeEntropy, context: Context, objective: MakeObjective
 ) -> tuple[list[Round], Network]:
     """All rounds, and the network of the one that is chosen."""
+    parts = {name: encoding.tensors() for name, encoding in network.encodings.items()}
+    held = {name: tensors["keep"] for name, tensors in parts.items() if "keep" in tensors}
+    task = _Task(names, held, spec, context, objective)
     if spec.accuracy_drop is None:
-        only = _round(network, names, byte_limit(spec, context), (1, 1), spec, context, objective)
+        only = _round(task, network, byte_limit(spec, context), (1, 1))
         return [only], only.network
     rounds: list[Round] = []
     start, limit = network, first_limit(context)
     allowed = allowed_accuracy(network, spec, context)
     for number in range(1, spec.rounds + 1):
-        rounds.append(_round(start, names, limit, (number, spec.rounds), spec, context, objective))
+        rounds.append(_round(task, start, limit, (number, spec.rounds)))
         start, limit = next_start(network, rounds, allowed)
     return rounds, chosen(rounds, allowed).network
 
 
-def _round(
-    start: Network,
-    names: list[str],
-    limit: int | None,
-    number: tuple[int, int],
-    spec: QuantizeEntropy,
-    context: Context,
-    objective: MakeObjective,
-) -> Round:
-    """One training. `limit`: the bytes it aims at; none: the spec has a weight. `number`: of how many."""
-    assert spec.training is not None  # noqa: S101 - the caller's condition
-    training = spec.training.model_copy(update={"loss": "teacher"}) if spec.mixup else spec.training
+def _round(task: _Task, start: Network, limit: int | None, number: tuple[int, int]) -> Round:
+    """One training. `limit`: the bytes it aims at; none: the spec has a weight. `number`: which, of how many."""
+    spec, training = task.spec, task.spec.training
+    assert training is not None  # noqa: S101 - the caller's condition
     learned: dict[str, PricedGrid] = {}
-    price = _price(start, names, learned, limit, spec, context)
-    for name in names:
-        value, encoding = start.module.get_parameter(name), start.encodings.get(name)
-        keep = encoding.tensors().get("keep") if encoding is not None else None
-        learned[name] = PricedGrid(_first_step(value, encoding, spec), spec.levels, value.shape, name, price, keep)
+    price = _price(task, start, learned, limit)
+    for name in task.names:
+        value = start.module.get_parameter(name)
+        step = _first_step(value, start.encodings.get(name), spec)
+        learned[name] = PricedGrid(step, spec.levels, value.shape, name, price, task.held.get(name))
 
     def priced(module: fx.GraphModule, training: Training, inner: Context) -> Objective:
-        made = objective(module, training, inner)
+        made = task.objective(module, training, inner)
         made.extra = price
         return made
 
     span = ((number[0] - 1) / number[1], number[0] / number[1])
     trained, facts = train(
         start,
-        training,
-        context,
+        training.model_copy(update={"loss": "teacher"}) if spec.mixup else training,
+        task.context,
         stage=f"round-{number[0]}",
         field="/training",
         span=span,
@@ -175,26 +182,20 @@ def _round(
     )
     done = Round(limit, trained, file_bytes(trained), facts["history"][-1])
     message = f"round {number[0]} of {number[1]}: {done.file_bytes} bytes"
-    context.progress(span[1], message, file_bytes=done.file_bytes)
+    task.context.progress(span[1], message, file_bytes=done.file_bytes)
     return done
 
 
-def _price(
-    start: Network,
-    names: list[str],
-    learned: Mapping[str, PricedGrid],
-    limit: int | None,
-    spec: QuantizeEntropy,
-    context: Context,
-) -> Price:
-    assert spec.training is not None  # noqa: S101 - the caller's condition
+def _price(task: _Task, start: Network, learned: Mapping[str, PricedGrid], limit: int | None) -> Price:
+    """`learned` gets its grids after this, and has them when the price is first asked for a file's bytes."""
+    training, context = task.spec.training, task.context
+    assert training is not None  # noqa: S101 - the caller's condition
     parameters = sum(value.numel() for value in start.module.parameters())
-    samples = len(context.require_data("quantize.entropy").train)
-    each = math.ceil(samples / spec.training.batch_size)
-    steps = max(1, round(spec.training.epochs * each))
+    each = math.ceil(len(context.require_data("quantize.entropy").train) / training.batch_size)
+    steps = max(1, round(training.epochs * each))
     if limit is None:
-        assert spec.rate_weight is not None  # noqa: S101 - a spec has one target
-        return Rising(len(names), steps, parameters, spec.rate_weight)
+        assert task.spec.rate_weight is not None  # noqa: S101 - a spec has one target
+        return Rising(len(task.names), steps, parameters, task.spec.rate_weight)
     sketch = start.copy()
 
     def bytes_now(free: Mapping[str, Tensor]) -> int:
@@ -204,7 +205,7 @@ def _price(
         settled = {name: learned[name].settled(values) for name, values in free.items()}
         return file_bytes(sketch.replaced(encodings={**sketch.encodings, **settled}))
 
-    return Aiming(len(names), steps, parameters, limit, bytes_now, max(1, min(each, steps // LEAST_SOUNDINGS)))
+    return Aiming(len(task.names), steps, parameters, limit, bytes_now, max(1, min(each, steps // LEAST_SOUNDINGS)))
 
 
 def _first_step(value: Tensor, encoding: Encoding | None, spec: QuantizeEntropy) -> Tensor:

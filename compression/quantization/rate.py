@@ -45,11 +45,9 @@ class Prices:
         return bits
 
     def slopes(self, magnitude: Tensor) -> Tensor:
-        """The pull on each magnitude: ∂ bits / ∂ magnitude, but a bit at least up to 1 and no less than zero above.
-
-        A price that falls as a level grows would push it up. And where few entries are zero, a zero is the dearer one,
-        but not when many have come to be: without that bit, what was dense at first would stay so at any price."""
-        first = (self.one - self.zero).clamp_(min=1)
+        """The pull on each magnitude: ∂ bits / ∂ magnitude, never negative. A price that falls as a level grows would
+        push it up: where few entries are zero, a zero is the dearer one."""
+        first = F.relu(self.one - self.zero)
         found = first - first * above(magnitude, 1)
         for level, slope in self._upwards(magnitude):
             found += max(0.0, slope) * (above(magnitude, level) - above(magnitude, level + 1))

@@ -152,12 +152,13 @@ def test_a_killed_run_that_aims_at_bytes_resumes_to_the_same(tmp_path: Path, sav
     assert encode(run("b")).file == encode(undisturbed).file
 
 
-def test_zeros_of_a_mask_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [{"rate_weight": 0.01}, {"accuracy_drop": 100.0, "rounds": 2}])
+def test_zeros_of_a_mask_stay(tmp_path: Path, target: dict[str, Any]) -> None:
     network = chain()
     weight = network.module.get_parameter("conv2.weight").detach()
     masked = network.replaced(encodings={"conv2.weight": Mask(weight.abs() > weight.abs().median())}).copy()
     masked.project()
-    spec = entropy(rate_weight=0.01, training={**TRAINING, "learning_rate": 0.03})
+    spec = entropy(**target, training={**TRAINING, "learning_rate": 0.03})
     result = apply(masked, spec, context_for(tmp_path, masked)).network
     after = result.module.get_parameter("conv2.weight").detach()
     zero = masked.module.get_parameter("conv2.weight").detach() == 0
