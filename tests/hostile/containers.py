@@ -28,6 +28,10 @@ def _plain(shape: list[int]) -> bytes:
     return _described(lambda document: document.update(tensors=[["x", "mask", "float32", shape]]))
 
 
+def _blocks(shape: list[int], size: Any, zeros: Any) -> bytes:
+    return _described(lambda document: document.update(tensors=[["x", "blocks", "float32", shape, size, zeros]]))
+
+
 def _bomb() -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     blank = b" " * (1 << 20)
@@ -65,6 +69,11 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a tensor by another name": lambda: _described(lambda d: d["tensors"][0].__setitem__(0, "__class__")),
     "short floats of another type": lambda: _described(_another_short),
     "a mask of no type there is": lambda: _described(lambda d: _head(d, "mask").__setitem__(2, "float8")),
+    "blocks of 2^40 for nothing": lambda: _blocks([2**20, 2**20], 16, True),
+    "2^24 rows of a block each": lambda: _blocks([2**24 - 1, 1], 256, True),
+    "blocks of no entries": lambda: _blocks([8, 8], 0, False),
+    "blocks of no matrix": lambda: _blocks([8], 16, False),
+    "blocks of a list": lambda: _blocks([8, 8], [16], {}),
     "a module that isn't listed": lambda: _described(_system),
 }
 
