@@ -56,10 +56,15 @@ def torch_pruning(criterion: str, scope: str, round_to: int | None = None, timed
             wanted = before * ratio ** (number / ROUNDS)
             cut = current
             while True:
-                while cost(cut) > wanted / factor:
-                    cut = step()
-                if not timed or number < ROUNDS or speed_up(network, cut) >= 0.98 / ratio:
-                    break
+                while cost(cut) > wanted / factor and (stepped := step()) is not None:
+                    cut = stepped
+                if (
+                    not timed
+                    or number < ROUNDS
+                    or cost(cut) > wanted / factor
+                    or speed_up(network, cut) >= 0.98 / ratio
+                ):
+                    break  # where no step is left, it is what it is: its widths can't become as narrow
                 factor = max(factor * 1.01, before / speed_up(network, cut) / cost(cut))
             for parameter in cut.module.parameters():
                 parameter.grad = None
@@ -78,7 +83,7 @@ def speed_up(original: Network, smaller: Network) -> float:
 
 def _stepping(
     network: Network, criterion: str, scope: str, round_to: int | None, context: Context
-) -> Callable[[], Network]:
+) -> Callable[[], Network | None]:
     importance = (
         tp.importance.GroupTaylorImportance() if criterion == "taylor" else tp.importance.GroupMagnitudeImportance(p=2)
     )
@@ -93,11 +98,11 @@ def _stepping(
     cut = network.replaced(module=module)
     taken = 0
 
-    def step() -> Network:
+    def step() -> Network | None:
         nonlocal taken
         taken += 1
         if taken > STEPS:
-            raise RuntimeError("Torch-Pruning took all its steps and is above the target")
+            return None
         pruner.step()
         return cut
 

@@ -16,6 +16,7 @@ from api.pages.figures import Json, at, entries, mapping, number, text
 
 SHADES = 10
 MOST_LAYERS = 100
+MOST_NAMES = 4  # of layers that share a width
 DRAWN = frozenset({"sensitivity", "at_once", "lottery"})
 """Facts that are shown here, and so not listed again."""
 ARMS = {
@@ -63,7 +64,12 @@ def _sensitivity(facts: Any) -> Part | None:
         curve = at(entry, "curve")
         points = [(number(pair, 0), number(pair, 1)) for pair in curve] if isinstance(curve, list) else []
         known = [(share, loss) for share, loss in points if share is not None and loss is not None]
-        rows.append((text(entry, "weight"), known, number(entry, "sparsity")))
+        layers = at(entry, "layers")
+        if isinstance(layers, list):  # of `prune.structured`: a width, by the layers that share it
+            name = ", ".join(str(layer) for layer in layers[:MOST_NAMES]) + (" …" if len(layers) > MOST_NAMES else "")
+            rows.append((name, known, number(entry, "removed")))
+        else:
+            rows.append((text(entry, "weight"), known, number(entry, "sparsity")))
     levels = [share for share, _ in rows[0][1]] if rows else []
     if not levels or any([share for share, _ in curve] != levels for _, curve, _ in rows):
         return None
@@ -74,6 +80,12 @@ def _sensitivity(facts: Any) -> Part | None:
         cells = [(f"{loss:.3g}", _shade(loss - least, most - least)) for _, loss in curve]
         shown.append((name, [*cells, ("–" if proposed is None else f"{proposed:.1%}", 0)]))
     columns = [*[f"{share:.0%}" for share in levels], "taken"]
+    if any(isinstance(at(entry, "layers"), list) for entry in entries(facts, "sensitivity")):
+        said = (
+            "Loss on validation data when these layers alone lose such a share of their channels, the least important "
+            "first, before any training, and the share that went in the end. The darker, the worse."
+        )
+        return Part("Which layers suffer", said, (), Numbers("Layers", columns, shown))
     said = (
         "Loss on validation data when this weight alone has such a share of zeros, before any training, and the "
         "share that was taken. The darker, the worse."

@@ -21,8 +21,8 @@ def scan_widths(
     network: Network, channels: ChannelMap, widths: Collection[Width], scores: Scores, context: Context
 ) -> list[dict[str, Any]]:
     """For each width: its layers, its units, and [share of units removed, loss] from none on, least important first,
-    without retraining. The loss is by labels; without any it is the squared error against the whole network's outputs
-    over their energy. Over at most SAMPLES validation samples drawn by the seed."""
+    without retraining; at least one unit stays. The loss is by labels; without any it is the squared error against the
+    whole network's outputs over their energy. Over at most SAMPLES validation samples drawn by the seed."""
     whole = _loss(network, network, context)
     found = []
     for place, width in enumerate(widths):
@@ -30,9 +30,7 @@ def scan_widths(
         curve = [[0.0, whole]]
         for share in SHARES:
             count = min(len(ordered) - 1, round(share * len(ordered)))
-            if count and count / len(ordered) > curve[-1][0]:
-                loss = _loss(zeroed(network, channels, ordered[:count]), network, context)
-                curve.append([round(count / len(ordered), 5), loss])
+            curve.append([share, _loss(zeroed(network, channels, ordered[:count]), network, context)])
         found.append({"layers": list(width.names), "parts": sorted(width.parts), "units": len(ordered), "curve": curve})
         context.progress(0.0, f"sensitivity of {width.names[0]}, {place + 1} of {len(widths)}")
     return found

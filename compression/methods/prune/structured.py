@@ -144,6 +144,9 @@ def apply(network: Network, spec: PruneStructured, context: Context) -> StepResu
         context.progress(number / spec.rounds, f"round {number} of {spec.rounds}")
     end = map_channels(current)
     widths = {name: [len(ids), len(end.producers.get(name, ()))] for name, ids in start.producers.items()}
+    for entry in facts.get("sensitivity", []):
+        before, after = widths[entry["layers"][0]]
+        entry["removed"] = round(1 - after / before, 5)
     macs = [cost_of(network).macs, cost_of(current).macs]
     return StepResult(current, {**facts, **target.facts(), "rounds": rounds, "widths": widths, "macs": macs})
 

@@ -156,3 +156,16 @@ def test_the_report_draws_it(api: Running, site: Page, browser: Browser) -> None
         dark.evaluate("document.querySelectorAll('details').forEach((item) => { item.open = true; })")
         accessible(dark)
         picture(dark, "report-pruned-dark")
+
+
+def test_layers_that_share_a_width_are_a_row() -> None:
+    layers = [f"blocks.{place}.conv2" for place in range(6)]
+    curve = [[0.0, 0.2], [0.25, 0.3], [0.5, 0.9]]
+    facts = {"sensitivity": [{"layers": layers, "units": 16, "curve": curve, "removed": 0.25}]}
+    (part,) = pruned(facts, 0)
+    assert part.numbers is not None
+    assert part.numbers.first == "Layers"
+    ((name, cells),) = part.numbers.rows
+    assert name == "blocks.0.conv2, blocks.1.conv2, blocks.2.conv2, blocks.3.conv2 …"
+    assert [shown for shown, _ in cells] == ["0.2", "0.3", "0.9", "25.0%"]
+    assert [shade for _, shade in cells][:3] == sorted(shade for _, shade in cells[:3])

@@ -110,5 +110,7 @@ def test_sensitivity_and_sparsity_training_are_told(wide: Network, tmp_path: Pat
     facts = apply(wide, spec, context_for(wide, tmp_path)).facts
     curves = {tuple(entry["layers"]): entry for entry in facts["sensitivity"]}
     assert set(curves) == {("stem", "outer"), ("inner",)}
-    assert [share for share, _ in curves["inner",]["curve"]] == [0.0, 0.25, 0.5, 0.75, 0.90625]
+    assert [share for share, _ in curves["inner",]["curve"]] == [0.0, 0.25, 0.5, 0.75, 0.9]
+    stem = facts["widths"]["stem"]
+    assert curves["stem", "outer"]["removed"] == pytest.approx(1 - stem[1] / stem[0])
     assert len(facts["sparsity_training"]["history"]) == 2
