@@ -49,7 +49,6 @@ def every_plan(problem: Problem) -> list[Plan]:
 @pytest.mark.parametrize("share", [0.75, 0.5, 0.3])
 def test_the_plan_is_the_best_of_all(share: float) -> None:
     """Exhaustively, on twenty small cases: never above the target, and no plan loses less."""
-    optimal = 0
     for seed in range(20):
         problem = problem_of(seed)
         plans = every_plan(problem)
@@ -62,9 +61,7 @@ def test_the_plan_is_the_best_of_all(share: float) -> None:
             continue
         plan = solve(problem, target, "microseconds")
         assert problem.cost(plan) <= target
-        assert problem.loss(plan) <= 1.5 * min(reaching)
-        optimal += problem.loss(plan) <= min(reaching) * (1 + 1e-9)
-    assert optimal >= 18
+        assert problem.loss(plan) <= min(reaching) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("net", [Chain, Depthwise, Residual])
