@@ -20,7 +20,7 @@ class Rdoq(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     bit_price: float = Field(
-        1e-6, gt=0, le=1, description="λ: how much more loss (by the diagonal Fisher information) a bit saved is worth"
+        1e-10, gt=0, le=1, description="λ: how much more loss (by the diagonal Fisher information) a bit saved is worth"
     )
     samples: int = Field(512, ge=1, le=100_000, description="training samples that the importance is measured on")
 
