@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -32,6 +33,9 @@ from store.settings import Settings
 from tests import servers
 
 TEMPLATE = "niwaki_template"
+
+hypothesis.settings.register_profile("niwaki", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("niwaki")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from api.pages.form_field import identifier
 from api.pages.presets import PRESETS
 from api.pages.schema_node import MISSING, Json, Node, completed, node_of
 from compression.json_schema import schema_of
+from compression.registry import methods
 from compression.spec import JobSpec
 
 SCHEMA = schema_of(JobSpec)
@@ -30,9 +31,10 @@ def edited(document: Json, do: str) -> tuple[Json, str]:
         chosen = next((preset for preset in PRESETS if preset.name == place), None)
         if chosen is not None:
             steps = chosen.pipeline(data=document.get("dataset") is not None)
-            return completed(JOB, {**changed, "steps": deepcopy(steps)}), identifier("/steps/0")
+            return _with_exports(completed(JOB, {**changed, "steps": deepcopy(steps)})), identifier("/steps/0")
     elif verb == "add":
-        return _added(changed, *place.partition("#")[::2])
+        grown, focus = _added(changed, *place.partition("#")[::2])
+        return _with_exports(grown), focus
     elif verb in {"up", "down", "remove", "bytes"}:
         parent, _, part = place.rpartition("/")
         key = part.replace("~1", "/").replace("~0", "~")
@@ -44,6 +46,16 @@ def edited(document: Json, do: str) -> tuple[Json, str]:
         if isinstance(found, dict) and verb == "remove":
             found.pop(key, None)
     return changed, ""
+
+
+def _with_exports(document: Json) -> Json:
+    """Where nobody has chosen exports yet, those that the last step's network can be delivered in."""
+    names = [step.get("method") for step in document.get("steps", []) if isinstance(step, dict)]
+    last = methods().get(str(names[-1])) if names else None
+    untouched = document.get("exports") == JobSpec.model_fields["exports"].default
+    if last is not None and last.leaves == "integer" and untouched:
+        return {**document, "exports": ["onnx"]}
+    return document
 
 
 def held(document: Any, place: str) -> Any:

@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from api.jobs.submission import check
 from api.pages.compose_choices import candidates, state_after
-from api.pages.compose_edits import edited
+from api.pages.compose_edits import JOB, edited
 from api.pages.presets import PRESETS
+from api.pages.schema_node import completed
 from compression.registry import methods
 from tests.api.pages.form_posts import Posted, posted
 from tests.api.running import Running
@@ -537,3 +538,15 @@ def test_a_post_has_bounds(api: Running) -> None:
     assert api.http.post("/jobs/new", content=b"a=" + b"x" * 9_000_000, headers=headers).status_code == 413
     assert api.http.post("/jobs/new", content=b"a&" * 60_000, headers=headers).status_code == 400
     assert api.http.post("/jobs/new", content=b"\xff\xfe", headers=headers).status_code == 400
+
+
+def test_integers_are_exported_as_the_one_format_that_holds_them_unless_exports_were_chosen() -> None:
+    start = completed(JOB, {"steps": []})
+    added, _ = edited(start, "add:/steps#quantize.int8")
+    assert added["exports"] == ["onnx"]
+    preset, _ = edited(start, "preset:int8")
+    assert preset["exports"] == ["onnx"]
+    chosen, _ = edited({**start, "exports": ["pt2"]}, "add:/steps#quantize.int8")
+    assert chosen["exports"] == ["pt2"]  # which is told to be at fault, at that field
+    other, _ = edited(start, "add:/steps#encode")
+    assert other["exports"] == start["exports"]
