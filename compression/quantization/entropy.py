@@ -5,7 +5,6 @@ A file's bytes are counted by writing it. Everything is decided on validation; t
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from compression.distillation.lesson import Distilling, Lesson
 from compression.distillation.teachers import Teacher
 from compression.encodings import Encoding, Grid
 from compression.errors import SpecError
+from compression.methods.quantize.entropy import SEARCH
 from compression.network import Network
 from compression.pruning.weights import weight_names
 from compression.quantization.importance import fisher
@@ -146,8 +146,9 @@ def _trained(
     rounds: list[Round] = []
     start, limit = network, first_limit(context)
     allowed = allowed_accuracy(network, spec, context)
-    for number in range(1, spec.rounds + 1):
-        rounds.append(_round(task, start, limit, (number, spec.rounds)))
+    count = spec.rounds or SEARCH
+    for number in range(1, count + 1):
+        rounds.append(_round(task, start, limit, (number, count)))
         start, limit = next_start(network, rounds, allowed)
     return rounds, chosen(rounds, allowed).network
 
@@ -191,7 +192,7 @@ def _price(task: _Task, start: Network, learned: Mapping[str, PricedGrid], limit
     training, context = task.spec.training, task.context
     assert training is not None  # noqa: S101 - the caller's condition
     parameters = sum(value.numel() for value in start.module.parameters())
-    each = math.ceil(len(context.require_data("quantize.entropy").train) / training.batch_size)
+    each = training.steps_per_epoch(len(context.require_data("quantize.entropy").train))
     steps = max(1, round(training.epochs * each))
     if limit is None:
         assert task.spec.rate_weight is not None  # noqa: S101 - a spec has one target

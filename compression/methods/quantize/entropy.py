@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from compression.context import Context
     from compression.network import Network
 
+SEARCH = 6
+"""Trainings in search of what a loss of accuracy allows, unless said otherwise."""
+
 
 class Rdoq(BaseModel):
     """Rate-distortion optimised quantisation: each level is the one that costs least, bits and harm together."""
@@ -49,11 +52,12 @@ class QuantizeEntropy(StepSpec):
         le=100,
         description="points of accuracy on validation that may be lost; the file gets as small as that allows",
     )
-    rounds: int = Field(
-        6,
+    rounds: int | None = Field(
+        None,
         ge=1,
         le=50,
-        description="trainings one after the other in search of what accuracy_drop allows; other targets take one",
+        description=f"trainings one after the other in search of what accuracy_drop allows; none: {SEARCH}. Other "
+        "targets take one",
     )
     levels: int = Field(7, ge=1, le=127, description="of each parameter: whole steps from minus this to this")
     per_channel: bool = Field(False, description="a step for each output channel; else one for each tensor")
@@ -83,7 +87,7 @@ class QuantizeEntropy(StepSpec):
                 raise ValueError("without training it needs rdoq")
         elif len(given) != 1:
             raise ValueError(f"give one of {', '.join(TARGETS)}")
-        elif "rounds" in self.model_fields_set and self.rounds > 1 and self.accuracy_drop is None:
+        elif (self.rounds or 1) > 1 and self.accuracy_drop is None:
             raise ValueError("rounds are for accuracy_drop: the other targets take one training")
         elif self.mixup and self.training.loss in {"labels", "both"}:
             raise ValueError("mixed samples have no label: with mixup, the loss is teacher")

@@ -44,7 +44,7 @@ def entropy(**fields: Any) -> QuantizeEntropy:
 def test_a_larger_weight_of_the_rate_makes_a_smaller_file_that_comes_back(tmp_path: Path) -> None:
     network, sizes = chain(), []
     for weight in (0.01, 10.0):
-        spec = entropy(rate_weight=weight, training={**TRAINING, "epochs": 4, "learning_rate": 0.01})
+        spec = entropy(rate_weight=weight, training={**TRAINING, "epochs": 4, "batch_size": 16, "learning_rate": 0.01})
         result = apply(network, spec, context_for(tmp_path / str(weight), network))
         sizes.append(result.facts["file_bytes"])
         assert sizes[-1] == result.facts["rounds"][-1]["file_bytes"]
@@ -58,7 +58,7 @@ def test_a_larger_weight_of_the_rate_makes_a_smaller_file_that_comes_back(tmp_pa
         path = tmp_path / f"{weight}.nwk"
         path.write_bytes(encode(result.network).file)
         assert all(torch.equal(value, state(read_nwk(path))[name]) for name, value in state(result.network).items())
-    assert sizes[1] < 0.8 * sizes[0]
+    assert sizes[1] < 0.7 * sizes[0]
 
 
 def test_steps_are_learned_for_each_channel(tmp_path: Path) -> None:
@@ -234,6 +234,13 @@ def test_importance_is_the_diagonal_of_the_fisher_information(tmp_path: Path) ->
 def test_a_spec_needs_one_target(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"give one|goes with|needs rdoq|rounds are for|greater than|no label"):
         QuantizeEntropy.model_validate(fields)
+
+
+@pytest.mark.parametrize("target", [{"bytes": 1000}, {"ratio": 10}, {"rate_weight": 1}, {"accuracy_drop": 1}])
+def test_a_spec_with_its_defaults_spelt_out_is_a_spec(target: dict[str, Any]) -> None:
+    """As a job is stored, and run."""
+    spec = entropy(**target)
+    assert QuantizeEntropy.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_samples_may_be_altered_and_then_the_teacher_is_asked_anew(tmp_path: Path) -> None:
