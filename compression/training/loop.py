@@ -14,7 +14,7 @@ from compression.errors import SpecError
 from compression.network import Network
 from compression.training.objective import FromOriginal
 from compression.training.progress import ruined
-from compression.training.run import Course, Keep, MakeObjective, Run
+from compression.training.run import Course, Diverged, Keep, MakeObjective, Run
 from compression.training.spec import Training
 from compression.training.tightening import Tightening
 
@@ -40,11 +40,11 @@ def train(
     `span` is the part of the step's progress that this is; `objective` makes what is minimised. `learned`: by name,
     parameters that come to have another encoding, which is trained along.
 
-    A run that ruins the network is repeated from its start with a tenth of the learning rate, `spec.second_chances`
-    times at most; `given_up` in the facts are the rates that were too high, with their histories. What training can
-    bear differs by orders of magnitude: gradients grow with the outputs' unit, and with every batch norm that an
-    exporter folded into its convolution. With `tightening` weights are masked meanwhile; the best ones are then of the
-    epochs after that, and the network returned has the masks.
+    A run that ruins the network, or diverges, is repeated from its start with a tenth of the learning rate,
+    `spec.second_chances` times at most; `given_up` in the facts are the rates that were too high, with their histories.
+    What training can bear differs by orders of magnitude: gradients grow with the outputs' unit, and with every
+    batch norm that an exporter folded into its convolution. With `tightening` weights are masked meanwhile; the
+    best ones are then of the epochs after that, and the network returned has the masks.
     """
     course = Course(spec, stage, span, objective, keep, learned, tightening)
 
@@ -57,19 +57,30 @@ def train(
             )
         except SpecError as error:
             raise SpecError(error.message, f"{field}{error.where}") from error
+        except Diverged:
+            context.checkpoints.drop(f"{name}-running")
+            raise
         context.checkpoints.drop(f"{name}-running")
         return trained
 
-    trained, facts = attempt(0)
     given_up: list[dict[str, Any]] = []
     judged = keep == "best" and tightening is None  # where weights go meanwhile, the start is no measure of the end
     samples = len(context.require_data(stage).validation)
-    while judged and len(given_up) < spec.second_chances and ruined(facts["history"], samples):
-        given_up.append({"learning_rate": spec.learning_rate / 10 ** len(given_up), "history": facts["history"]})
-        context.progress(
-            span[0], f"{stage}: a learning rate of {given_up[-1]['learning_rate']:g} ruins it; a tenth now"
-        )
-        trained, facts = attempt(len(given_up))
+    while True:
+        chances = spec.second_chances - len(given_up)
+        try:
+            trained, facts = attempt(len(given_up))
+        except Diverged as error:
+            if not chances:
+                raise
+            history = error.history
+        else:
+            if not (chances and judged and ruined(facts["history"], samples)):
+                break
+            history = facts["history"]
+        rate = spec.learning_rate / 10 ** len(given_up)
+        given_up.append({"learning_rate": rate, "history": history})
+        context.progress(span[0], f"{stage}: a learning rate of {rate:g} ruins it; a tenth now")
     if given_up:
         facts = {**facts, "learning_rate": spec.learning_rate / 10 ** len(given_up), "given_up": given_up}
     return trained, facts

@@ -45,6 +45,14 @@ class Course:
     tightening: Tightening | None
 
 
+class Diverged(MethodError):
+    """The loss, or what it came to on validation, is no number any more; `history` by epoch until then."""
+
+    def __init__(self, message: str, history: list[dict[str, float]]) -> None:
+        super().__init__(message, "loss")
+        self.history = history
+
+
 class Run:
     """Made anew for each attempt; `run` gives the network that was the best, or the last, and the run's facts."""
 
@@ -146,7 +154,7 @@ class Run:
             loss = loss + encoding.penalty(self.restricted[name].free)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise MethodError(f"training diverged at step {step}: the loss is {value}; lower the learning rate", "loss")
+            raise self._diverged(f"training diverged at step {step}: the loss is {value}; lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for part in self.restricted.values():
@@ -155,6 +163,10 @@ class Run:
         for part in self.restricted.values():
             part.push()
         return value
+
+    def _diverged(self, message: str) -> MethodError:
+        """Before the first step no learning rate has had a part in it."""
+        return Diverged(message, self.progress.history) if self.progress.step else MethodError(message, "loss")
 
     def _trained(self) -> list[Tensor]:
         """What the optimizer moves: parameters, with the free values in place of those that an encoding restricts."""
@@ -168,7 +180,7 @@ class Run:
         outputs = outputs_of(self.module, split, self.context.device)
         metrics = metrics_of(outputs[-1], split.labels, self.data.task, self.objective.reference, self.objective.match)
         if not all(map(math.isfinite, metrics.values())):
-            raise MethodError(f"training diverged by epoch {epoch:g}: {metrics}; lower the learning rate", "loss")
+            raise self._diverged(f"training diverged by epoch {epoch:g}: {metrics}; lower the learning rate")
         progress = self.progress
         progress.history.append({"epoch": epoch, **metrics})
         tightening = self.course.tightening

@@ -126,6 +126,29 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert all(torch.equal(value, state(good)[name]) for name, value in state(again).items())
 
 
+def test_a_run_that_diverges_is_repeated_with_a_tenth_of_the_rate(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    spec = Training(epochs=9, learning_rate=10, loss="teacher", weight_decay=1, second_chances=0)
+    with pytest.raises(MethodError, match=r"diverged at step [1-9]"):
+        train(network, spec, context_for(tmp_path / "a", network, labelled=False), stage="a")
+    chances = spec.model_copy(update={"second_chances": 4})
+    _, facts = train(network, chances, context_for(tmp_path / "b", network, labelled=False), stage="b")
+    rates = [entry["learning_rate"] for entry in facts["given_up"]]
+    assert rates == [10.0 / 10**number for number in range(len(rates))]
+    assert facts["learning_rate"] == pytest.approx(rates[-1] / 10)
+    assert facts["given_up"][0]["history"]  # of the start, at least
+
+
+def test_a_network_whose_outputs_are_no_numbers_is_not_tried_again(tmp_path: Path) -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    with torch.no_grad():
+        network.module.get_parameter("head.bias").fill_(float("nan"))
+    reported = io.StringIO()
+    with pytest.raises(MethodError, match="diverged by epoch 0"):
+        train(network, Training(), context_for(tmp_path, network, Reporter(reported)), stage="s")
+    assert "a tenth now" not in reported.getvalue()
+
+
 def test_a_rate_that_ruins_the_network_is_lowered(tmp_path: Path) -> None:
     network = network_of(Chain(), 1, 8, 8)
     damaged = network.copy()
@@ -160,7 +183,7 @@ def test_divergence_and_missing_labels_are_named(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="learning rate"):
         train(
             network,
-            Training(epochs=9, learning_rate=10, loss="teacher", weight_decay=1),
+            Training(epochs=9, learning_rate=10, loss="teacher", weight_decay=1, second_chances=0),
             context_for(tmp_path / "a", network.replaced(), labelled=False),
             stage="a",
         )
