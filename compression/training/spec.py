@@ -29,8 +29,8 @@ class Schedule(BaseModel):
         2,
         ge=0,
         le=4,
-        description="so often training that ruins the network (every validation worse than before, or a loss that is no "
-        "number) is repeated with a tenth of the learning rate",
+        description="so often training that ruins the network (every validation worse than before, or a loss that is "
+        "no number) is repeated with a tenth of the learning rate",
     )
 
     def steps_per_epoch(self, samples: int) -> int:
