@@ -47,8 +47,8 @@ def write_dynamic(graph: Graph, layers: Collection[str], high: int = 127) -> byt
                 "MatMulInteger", [read[source], stored, f"{source}/zero_point", zero], [f"{name}/sums"], name
             ),
             helper.make_node("Cast", [f"{name}/sums"], [f"{name}/wide"], f"{name}/Cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{source}/scale", scale], [f"{name}/scale"], f"{name}/scales"),
-            helper.make_node("Mul", [f"{name}/wide", f"{name}/scale"], [last], f"{name}/Mul"),
+            helper.make_node("Mul", [f"{source}/scale", scale], [f"{name}/sums/scale"], f"{name}/scales"),
+            helper.make_node("Mul", [f"{name}/wide", f"{name}/sums/scale"], [last], f"{name}/Mul"),
         ]
         if layer.bias is not None:
             bias = writer.tensor(f"{name}/bias", layer.bias)

@@ -197,6 +197,24 @@ def test_dynamic_products_are_those_of_onnx_runtimes_own_quantizer(tmp_path):
     assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] == 2
 
 
+def test_a_layer_may_have_the_name_of_what_it_gives(tmp_path):
+    """As the exporter names a product without a bias: nodes and values have names of their own."""
+    net = network_of(nn.Sequential(nn.Linear(8, 3, bias=False), nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4)), 8)
+    path = tmp_path / "m.onnx"
+    write_onnx(net.module, net.signature, net.example(2), path)
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    graph = prepared(model.SerializeToString())
+    values = {"x": net.example(5)[0].numpy()}
+    ranges = {name: affine(-4.0, 4.0) for name in placement(graph, graph.layers).ranges}
+    wanted = predict(model.SerializeToString(), values)[-1]
+    dynamic = write_dynamic(graph, dynamic_layers(graph))
+    static = write_static(graph, graph.layers, placement(graph, graph.layers), ranges)
+    for file in (dynamic, static):
+        assert error(predict(file, values)[-1], wanted) < 0.1
+
+
 def test_layers_that_are_not_chosen_stay_float(file, samples, tmp_path):
     graph = prepared(file)
     names = [name for name in graph.layers if name != "side"]
