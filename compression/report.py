@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compression.export.writers import ExportedFile
 from compression.integer import Figures
-from compression.measure.claims import Claim, headline, size_claim, training_claims, worst_first
+from compression.measure.claims import Claim, headline, size_claim, target_claims, training_claims, worst_first
 from compression.measure.cost import LayerCost
 from compression.measure.delivered import Delivered
 from compression.measure.storage import Storage
@@ -79,7 +79,8 @@ def build_report(
     formats as `files`, so that sizes compare like with like; `steps` are the pipeline's records."""
     declared = spec.get("data", {}).get("preprocess", {})
     preprocess = {name: Preprocess.model_validate(value) for name, value in declared.items()}
-    claims = [*delivered.claims(), *training_claims(steps), *_size_claims(original_files, files, original.bytes)]
+    claims = [*delivered.claims(), *training_claims(steps), *target_claims(steps)]
+    claims += _size_claims(original_files, files, original.bytes)
     if storage is not None:
         claims.append(storage.claim())
     measured = next((file.name for file in files if (file.format, file.variant) == ("onnx", "full")), None)

@@ -43,10 +43,11 @@ Effect = Literal["worse", "none", "better"]
 
 @dataclass(frozen=True)
 class Claim:
-    """`subject`: baseline, size, zeros, latency, memory, accuracy, error, fidelity or training. `verdict` is one of
-    "smaller", "larger", "pays when coded", "faster", "slower", "less memory", "more memory", "accuracy lost", "accuracy
-    gained", "no loss shown", "fidelity", "fidelity lost", "no gain", "not measured", "at chance" (the original itself
-    guesses), "broken" (the compressed network can't be used). `text` is the sentence with its figures."""
+    """`subject`: baseline, size, zeros, latency, memory, accuracy, error, fidelity, training or target (of a step).
+    `verdict` is one of "smaller", "larger", "pays when coded", "faster", "slower", "less memory", "more memory",
+    "accuracy lost", "accuracy gained", "no loss shown", "fidelity", "fidelity lost", "no gain", "not measured",
+    "missed", "at chance" (the original itself guesses), "broken" (the compressed network can't be used). `text` is the
+    sentence with its figures."""
 
     subject: str
     verdict: str
@@ -192,6 +193,25 @@ def training_claims(steps: Sequence[Mapping[str, Any]]) -> list[Claim]:
                 "before were kept; try a lower learning rate or more data"
             )
             claims.append(Claim("training", "no gain", "none", text))
+    return claims
+
+
+def target_claims(steps: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    """Of the records of steps: a target of time or of bytes that was aimed at and not met."""
+    claims = []
+    for index, step in enumerate(steps):
+        facts, head = step.get("facts", {}), f"step {index + 1} ({step['method']}): the target was missed"
+        rounds = facts.get("rounds", [])
+        timed = (rounds[-1] if rounds else facts).get("latency", {})
+        attempts = timed.get("attempts", [timed] if timed else [])
+        if attempts and not any(attempt["reached"] for attempt in attempts):  # the fastest is kept then
+            left = min(attempt["measured"] for attempt in attempts)
+            text = f"{head}: {left:.1%} of the time is left, {timed['wanted']:.1%} was wanted"
+            claims.append(Claim("target", "missed", "worse", text))
+        if facts.get("target_met") is False:
+            size = facts.get("file_bytes_after_rdoq", facts["file_bytes"])
+            text = f"{head}: {size:,} bytes of the .nwk file, {facts['target_bytes']:,} were wanted"
+            claims.append(Claim("target", "missed", "worse", text))
     return claims
 
 

@@ -52,19 +52,21 @@ def quantized(network: Network, spec: QuantizeEntropy, context: Context) -> Step
     facts: dict[str, Any] = {"judged_on": "the validation split"}
     if spec.training is None:
         result = on_grid(network, names, spec)
+        size = file_bytes(result)
     else:
         with tempfile.TemporaryDirectory(prefix="niwaki-teacher-") as folder:
             objective = _objective(spec, context, Path(folder))
-            rounds, result = _trained(network, names, spec, context, objective)
+            rounds, best = _trained(network, names, spec, context, objective)
+        result, size = best.network, best.file_bytes
         facts["rounds"] = [entry.described(number) for number, entry in enumerate(rounds, 1)]
-    facts["file_bytes"] = file_bytes(result)
+    facts["file_bytes"] = size
     if spec.rdoq is not None:
         weights = network if spec.training is None else result
         result = _rate_distortion(weights, result, names, spec, context)
-        facts["file_bytes_after_rdoq"] = file_bytes(result)
+        facts["file_bytes_after_rdoq"] = size = file_bytes(result)
     limit = byte_limit(spec, context)
     if limit is not None:
-        facts["target_bytes"], facts["target_met"] = limit, file_bytes(result) <= limit
+        facts["target_bytes"], facts["target_met"] = limit, size <= limit
     facts["parameters"] = {name: _described(result, name) for name in names}
     record = {"step": "quantize.entropy", "levels": spec.levels}
     return StepResult(result.replaced(provenance=(*result.provenance, record)), facts)
@@ -135,14 +137,14 @@ class _Task:
 
 def _trained(
     network: Network, names: list[str], spec: QuantizeEntropy, context: Context, objective: MakeObjective
-) -> tuple[list[Round], Network]:
-    """All rounds, and the network of the one that is chosen."""
+) -> tuple[list[Round], Round]:
+    """All rounds, and the one that is chosen."""
     parts = {name: encoding.tensors() for name, encoding in network.encodings.items()}
     held = {name: tensors["keep"] for name, tensors in parts.items() if "keep" in tensors}
     task = _Task(names, held, spec, context, objective)
     if spec.accuracy_drop is None:
         only = _round(task, network, byte_limit(spec, context), (1, 1))
-        return [only], only.network
+        return [only], only
     rounds: list[Round] = []
     start, limit = network, first_limit(context)
     allowed = allowed_accuracy(network, spec, context)
@@ -150,7 +152,7 @@ def _trained(
     for number in range(1, count + 1):
         rounds.append(_round(task, start, limit, (number, count)))
         start, limit = next_start(network, rounds, allowed)
-    return rounds, chosen(rounds, allowed).network
+    return rounds, chosen(rounds, allowed)
 
 
 def _round(task: _Task, start: Network, limit: int | None, number: tuple[int, int]) -> Round:

@@ -21,6 +21,7 @@ from compression.measure.claims import (
     latency_claim,
     memory_claim,
     size_claim,
+    target_claims,
     training_claims,
     worst_first,
 )
@@ -183,3 +184,22 @@ def test_training_for_nothing_is_told():
     assert [(claim.subject, claim.effect) for claim in claims] == [("training", "none")] * 2
     assert claims[0].text.startswith("step 1 (prune.structured): 1 of 2 trainings made nothing better")
     assert claims[1].text.startswith("step 2 (finetune): the training made nothing better")
+
+
+def test_a_missed_target_is_told():
+    met, missed = ({"wanted": 0.5, "measured": share, "reached": share < 0.51} for share in (0.505, 0.61234))
+    steps = [
+        {"method": "prune.structured", "facts": {"rounds": [{"latency": met}, {"latency": missed}]}},
+        {"method": "prune.structured", "facts": {"rounds": [{"latency": missed}, {"latency": met}]}},
+        {"method": "factorize.lowrank", "facts": {"latency": {"wanted": 0.4, "attempts": [met | {"reached": False}]}}},
+        {"method": "factorize.lowrank", "facts": {"latency": {"wanted": 0.5, "attempts": [missed, met]}}},
+        {"method": "quantize.entropy", "facts": {"file_bytes": 2100, "target_bytes": 2000, "target_met": False}},
+        {"method": "quantize.entropy", "facts": {"file_bytes": 1900, "target_bytes": 2000, "target_met": True}},
+    ]
+    claims = target_claims(steps)
+    assert {(claim.subject, claim.verdict, claim.effect) for claim in claims} == {("target", "missed", "worse")}
+    assert [claim.text.partition(": the target was missed: ")[::2] for claim in claims] == [
+        ("step 1 (prune.structured)", "61.2% of the time is left, 50.0% was wanted"),
+        ("step 3 (factorize.lowrank)", "50.5% of the time is left, 40.0% was wanted"),
+        ("step 5 (quantize.entropy)", "2,100 bytes of the .nwk file, 2,000 were wanted"),
+    ]

@@ -94,7 +94,8 @@ def test_a_killed_run_with_learned_steps_resumes_to_the_same_bytes(tmp_path: Pat
 
 
 def test_killed_on_the_command_line_it_delivers_the_same_files(job: Path) -> None:
-    step = {"method": "quantize.entropy", "ratio": 20, "rdoq": {"samples": 16}, "training": {**TRAINING}}
+    step = {"method": "quantize.entropy", "ratio": 1.02, "rdoq": {"samples": 16}, "training": {**TRAINING}}
+    step |= {"layers": {"include": ["*3"]}}  # of few weights: each file that is written on the way takes its time
     (job / "spec.json").write_text(json.dumps({"steps": [step, {"method": "encode"}], "exports": ["onnx"]}))
     subprocess.run(run_command(job, "a"), capture_output=True, text=True, check=True)
     with subprocess.Popen(run_command(job, "b"), stdout=subprocess.PIPE, text=True) as killed:
@@ -139,17 +140,17 @@ def test_a_target_of_bytes_is_met_nearly(tmp_path: Path) -> None:
     assert 900 <= result.facts["file_bytes"] <= 1000
 
 
-@pytest.mark.parametrize("saves", [3, 8])
-def test_a_killed_run_that_aims_at_bytes_resumes_to_the_same(tmp_path: Path, saves: int) -> None:
+def test_a_killed_run_that_aims_at_bytes_resumes_to_the_same(tmp_path: Path) -> None:
     network, spec = chain(), entropy(bytes=1000)
 
     def run(folder: str, reporter: KillingReporter | None = None) -> Network:
         return apply(network, spec, context_for(tmp_path / folder, network, reporter)).network
 
-    undisturbed = run("a")
-    with pytest.raises(Killed):
-        run("b", KillingReporter(saves))
-    assert encode(run("b")).file == encode(undisturbed).file
+    undisturbed = encode(run("undisturbed")).file
+    for saves in (3, 8):
+        with pytest.raises(Killed):
+            run(str(saves), KillingReporter(saves))
+        assert encode(run(str(saves))).file == undisturbed
 
 
 @pytest.mark.parametrize("target", [{"rate_weight": 0.01}, {"accuracy_drop": 100.0, "rounds": 2}])
