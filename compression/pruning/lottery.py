@@ -37,7 +37,7 @@ class Lot:
 
     @property
     def stage(self) -> str:
-        return f"{self.kind}-{self.rate:g}-seed-{self.seed}"
+        return f"{self.kind}-{self.rate!r}-seed-{self.seed}"
 
 
 @dataclass

@@ -5,7 +5,7 @@ Measured on the validation split, without retraining: for each weight, the loss 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -29,19 +29,14 @@ Curve = list[tuple[float, float]]
 
 
 def scan(network: Network, names: Sequence[str], context: Context) -> dict[str, Curve]:
-    """The curve of each weight: the loss against labels, or, without labels, the squared error against the original's
-    outputs over their energy. At most SAMPLES validation samples, drawn by the seed."""
-    split = _some(context.require_data("sensitivity").validation, context)
-    original = None
-    if context.require_data("sensitivity").task is None:
-        original = _outputs(context.original, split, context)
-    start = _loss(_outputs(network, split, context), original, split, context)
+    """The curve of each weight; its losses as `validation_loss` has them, against the original."""
+    loss = validation_loss(context.original, context)
+    start = loss(network)
     curves: dict[str, Curve] = {}
     for place, name in enumerate(names):
         curves[name] = [(0.0, start)]
         for share in LEVELS:
-            outputs = _outputs(masked(network, [name], Each({name: share})), split, context)
-            curves[name].append((share, _loss(outputs, original, split, context)))
+            curves[name].append((share, loss(masked(network, [name], Each({name: share})))))
         context.progress(0.0, f"sensitivity of {name}, {place + 1} of {len(names)}")
     return curves
 
@@ -86,9 +81,18 @@ def _turns_down(first: tuple[float, float], middle: tuple[float, float], last: t
     return (middle[1] - first[1]) * (last[0] - first[0]) >= (last[1] - first[1]) * (middle[0] - first[0])
 
 
-def _some(split: Split, context: Context) -> Split:
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(context.seed))[:SAMPLES]
-    return split.take(chosen.sort().values)
+def validation_loss(whole: Network, context: Context) -> Callable[[Network], float]:
+    """What a network's loss is: against labels, or, without labels, the squared error against the outputs of `whole`
+    over their energy. At most SAMPLES validation samples, drawn by the seed."""
+    data = context.require_data("sensitivity")
+    generator = torch.Generator().manual_seed(context.seed)
+    split = data.validation.take(torch.randperm(len(data.validation), generator=generator)[:SAMPLES].sort().values)
+    task, labels = data.task, split.labels
+    if task is not None and labels is not None:
+        return lambda network: float(label_loss(_outputs(network, split, context), labels, task))
+    wanted = _outputs(whole, split, context).double()
+    energy = wanted.square().sum().clamp_min(1e-30)
+    return lambda network: float((_outputs(network, split, context).double() - wanted).square().sum() / energy)
 
 
 def _outputs(network: Network, split: Split, context: Context) -> Tensor:
@@ -96,13 +100,3 @@ def _outputs(network: Network, split: Split, context: Context) -> Tensor:
     found = outputs_of(module, split, context.device)[-1].cpu()
     module.to("cpu")
     return found
-
-
-def _loss(outputs: Tensor, original: Tensor | None, split: Split, context: Context) -> float:
-    task = context.require_data("sensitivity").task
-    if task is not None and split.labels is not None:
-        return float(label_loss(outputs, split.labels, task))
-    if original is None:
-        raise ValueError("without labels the original's outputs are needed")
-    error = (outputs.double() - original.double()).square().sum()
-    return float(error / original.double().square().sum().clamp_min(1e-30))

@@ -15,6 +15,9 @@ from compression.errors import MethodError
 from compression.methods.prune.structured import PruneStructured, apply
 from compression.network import Network
 from compression.pruning import latency_target
+from compression.pruning.channels import map_channels
+from compression.pruning.latency_target import TimeTarget
+from compression.pruning.limits import Limits, floors_of
 from tests.engine.nets import network_of
 from tests.engine.pruning.test_importance import context_for
 
@@ -69,6 +72,12 @@ def test_widths_follow_the_measured_table_and_a_resumed_step_decides_alike(
     again = apply(wide, spec, context)
     assert again.facts["device_profile"] == profile
     assert again.facts["rounds"][0]["attempts"][0]["predicted"] == done["attempts"][0]["predicted"]
+
+    # Where a network turns out slower than any cut could mend, the last cut is what the table alone asks for.
+    channels = map_channels(wide)
+    limits = Limits("magnitude", frozenset(wide.layers()), frozenset({"channels"}), floors_of(channels, 0.9), 1, False)
+    _, told = TimeTarget(wide, limits, context).cut(wide, 0.4, {"measured_over_predicted": 1000.0}, last=True)
+    assert told["attempts"][0]["predicted"] == done["attempts"][0]["predicted"]
 
     beyond = spec.model_copy(update={"latency_ratio": 0.001, "rounds": 2})
     with pytest.raises(MethodError, match="microseconds are left"):  # before anything is cut
