@@ -54,7 +54,7 @@ def read_sparse(path: Path) -> dict[str, Array]:
 
 def _ways(value: Array) -> dict[Layout, dict[str, Array]]:
     plain = {"": np.asarray(value, order="C")}
-    if value.ndim < 2:
+    if value.ndim < 2 or not value.size:
         return {"plain": plain}
     rows = value.reshape(len(value), -1)
     there = rows != 0

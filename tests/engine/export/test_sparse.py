@@ -48,3 +48,9 @@ def test_a_negative_zero_is_left_out(tmp_path: Path) -> None:
     value[3, 5] = -1.5
     write_sparse({"w": value}, tmp_path / "f")
     assert len(load_file(tmp_path / "f")["w#values"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_a_tensor_without_entries_is_plain(shape: tuple[int, int], tmp_path: Path) -> None:
+    assert write_sparse({"w": np.zeros(shape, np.float32)}, tmp_path / "f") == {"plain": 1}
+    assert read_sparse(tmp_path / "f")["w"].shape == shape
