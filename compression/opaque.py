@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,15 @@ def signature_of(model: OpaqueOnnx, architecture: Mapping[str, Any] | None = Non
             )
         inputs.append(Input(entry.name, tuple(shape), entry.dtype))
     return Signature(tuple(inputs), tuple(entry.name for entry in model.outputs))
+
+
+def with_lengths(model: OpaqueOnnx, signature: Signature) -> OpaqueOnnx:
+    """The model, its inputs as long as the signature says: steps know then what it is to be run on."""
+    inputs = tuple(
+        replace(entry, shape=((entry.shape or (None,))[0], *known.shape))
+        for entry, known in zip(model.inputs, signature.inputs, strict=True)
+    )
+    return replace(model, inputs=inputs)
 
 
 def tried_opaque(dataset: Dataset, model: OpaqueOnnx, samples: int = 64) -> Dataset:

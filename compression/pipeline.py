@@ -27,7 +27,7 @@ from compression.integer import IntegerOnnx, Model, known_cost
 from compression.measure.runtime import predict
 from compression.model_ids import referenced_models
 from compression.network import Network, Signature
-from compression.opaque import OpaqueOnnx, signature_of, tried_opaque, verdict_on
+from compression.opaque import OpaqueOnnx, signature_of, tried_opaque, verdict_on, with_lengths
 from compression.publish import Outcome, export_original, publish
 from compression.registry import StepSpec, methods
 from compression.spec import JobSpec, require_data
@@ -95,6 +95,7 @@ def load(job: Job, reporter: Reporter) -> Given:
     if isinstance(original, OpaqueOnnx):
         _check_takes_opaque(job.spec, original)
         signature = signature_of(original, job.architecture)
+        original = with_lengths(original, signature)
     else:
         signature = original.signature
     files = _other_models(job)

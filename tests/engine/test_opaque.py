@@ -197,3 +197,24 @@ def test_data_that_does_not_fit_is_refused(classifier, tmp_path):
     with pytest.raises(DataError) as caught:
         run(job_on(classifier(), tmp_path / "data.npz", tmp_path / "out"), Reporter(io.StringIO()))
     assert caught.value.where == "y"
+
+
+def test_lengths_that_are_given_hold_for_integers_without_data(tmp_path):
+    """The file leaves the length of its ids free."""
+    draw = weights()
+    nodes = [
+        node("Gather", ["table", "x"], ["rows"]),
+        node("MatMul", ["rows", "w"], ["each"], name="layer"),
+        node("ReduceMean", ["each"], ["mean"], axes=[1], keepdims=0),
+        node("TopK", ["mean", "three"], ["y", "places"], name="best"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ["n", "length"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])]
+    stored = [draw("table", 9, 4), draw("w", 4, 6), tensor("three", [3], np.int64)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    spec = parse_job({"steps": [{"method": "quantize.int8", "mode": "dynamic"}]})
+    job = Job(spec, write(made, tmp_path / "m.onnx"), None, tmp_path / "out", architecture={"inputs": {"x": [12]}})
+    outcome = compress(job, load(job, Reporter(io.StringIO())), Reporter(io.StringIO()))
+    assert outcome.steps[0]["facts"]["integer_layers"] == 1
+    assert outcome.signature.inputs[0].shape == outcome.network.signature.inputs[0].shape == (12,)

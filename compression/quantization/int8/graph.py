@@ -62,7 +62,7 @@ def prepared(file: bytes) -> Graph:
             raise MethodError(f"opset {opset} can't be brought to {OLDEST_OPSET}: {str(error)[:200]}") from error
     model = _simplified(model)
     _tell_outputs(model)
-    _name_nodes(model)
+    name_nodes(model)
     _pool(model)
     return graph_of(model)
 
@@ -148,7 +148,7 @@ def _tell_outputs(model: ModelProto) -> None:
             entry.CopyFrom(inferred[entry.name])
 
 
-def _name_nodes(model: ModelProto) -> None:
+def name_nodes(model: ModelProto) -> None:
     """Every node a name of its own, that a selector and a report can use."""
     taken: set[str] = set()
     for index, node in enumerate(model.graph.node):

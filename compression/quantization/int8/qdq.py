@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from compression.errors import VerificationError
 from compression.quantization.int8.bias import shift
-from compression.quantization.int8.graph import Graph, Layer
+from compression.quantization.int8.graph import Graph, Layer, name_nodes
 from compression.quantization.int8.placement import ABSORBED, Placement
 from compression.quantization.int8.ranges import LEVELS, Affine
 
@@ -56,6 +56,9 @@ class Writer:
         self.tensors: dict[str, NDArray[np.generic]] = {}
 
     def tensor(self, name: str, value: NDArray[np.generic]) -> str:
+        """The name that it has: this one, where the graph stores no other tensor under it."""
+        while name in self.graph.stored:
+            name += "_"
         self.tensors[name] = value
         return name
 
@@ -66,6 +69,7 @@ class Writer:
         nodes += self.before.get("", [])
         del graph.node[:]
         graph.node.extend(nodes)
+        name_nodes(self.model)
         used = {name for node in _every_node(graph) for name in node.input} | {entry.name for entry in graph.output}
         kept = [entry for entry in graph.initializer if entry.name in used]
         del graph.initializer[:]
@@ -168,7 +172,7 @@ def _integers(
     most = 0.0 if bias is None else np.abs(bias.astype(np.float64)) / levels.scale / MOST_IN_A_BIAS
     weights = weights_of(layer, high, most)
     name = layer.node.input[1]
-    shared = f"{name}/{'int8' if layer.bias is None else node.name + '/int8'}"
+    shared = f"{name}/{layer.axis if layer.bias is None else node.name}/int8"  # a bias may ask for other scales
     integers = writer.tensor(shared, weights.integers)
     scale = writer.tensor(f"{shared}/scale", weights.scale)
     zero = writer.tensor(f"{shared}/zero_point", np.zeros(len(weights.scale), np.int8))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compression.context import Context
@@ -19,8 +17,8 @@ from compression.errors import SpecError
 from compression.export.onnx import write_onnx
 from compression.integer import Figures, IntegerOnnx, known_cost
 from compression.measure.runtime import open_session, predict, random_inputs, static_batch
-from compression.network import Input, Network, Signature
-from compression.opaque import OpaqueOnnx
+from compression.network import Network, Signature
+from compression.opaque import OpaqueOnnx, signature_of
 from compression.quantization.int8.candidates import Task, candidates, choose
 from compression.quantization.int8.graph import Graph, Layer, prepared
 from compression.quantization.int8.judged import finite, relative_error, unit
@@ -52,7 +50,7 @@ def quantized(model: Network | OpaqueOnnx, spec: QuantizeInt8, context: Context)
     record = {"step": "quantize.int8", "mode": chosen.mode, "calibration": spec.calibration}
     found = IntegerOnnx(
         file=chosen.file,
-        signature=_signature(model, task.samples),
+        signature=_signature(model),
         cost=_cost(model, chosen.file),
         relative_error=relative_error(task.outputs(chosen.file), task.reference),
         compared_on="the float network, on the validation samples" if context.data else "the float network",
@@ -71,7 +69,7 @@ def _task(model: Network | OpaqueOnnx, spec: QuantizeInt8, context: Context) -> 
         samples = {name: value.numpy() for name, value in context.data.validation.inputs.items()}
     else:
         session = open_session(file)
-        shapes = {entry.name: entry.shape for entry in model.signature.inputs} if isinstance(model, Network) else None
+        shapes = {entry.name: entry.shape for entry in _signature(model).inputs}
         samples = random_inputs(session, static_batch(session) or 64, shapes=shapes)
     return Task(graph, file, layers, spec, context, samples, finite(predict(file, samples)[-1]))
 
@@ -109,11 +107,8 @@ def _same(layer: Layer, module: torch.nn.Module) -> bool:
     return bool((np.abs((own * rows).sum(1)) >= norms * (1 - 1e-6)).all())
 
 
-def _signature(model: Network | OpaqueOnnx, samples: Mapping[str, NDArray[Any]]) -> Signature:
-    if isinstance(model, Network):
-        return model.signature
-    inputs = tuple(Input(entry.name, samples[entry.name].shape[1:], entry.dtype) for entry in model.inputs)
-    return Signature(inputs, tuple(entry.name for entry in model.outputs))
+def _signature(model: Network | OpaqueOnnx) -> Signature:
+    return model.signature if isinstance(model, Network) else signature_of(model)
 
 
 def _cost(model: Network | OpaqueOnnx, file: bytes) -> Figures:

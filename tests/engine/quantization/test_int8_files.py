@@ -215,6 +215,52 @@ def test_a_layer_may_have_the_name_of_what_it_gives(tmp_path):
         assert error(predict(file, values)[-1], wanted) < 0.1
 
 
+def test_a_node_may_have_a_name_that_is_given_here():
+    """As exporters name nodes after modules: `a/Add`, and a tensor `a/bias` with other numbers than the layer's."""
+    draw = np.random.default_rng(0)
+    stored = {"w": draw.normal(size=(4, 3)), "bias": draw.normal(size=3), "a/bias": draw.normal(size=(1, 3))}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "bias"], ["h"], name="a"),
+        helper.make_node("Add", ["h", "a/bias"], ["y"], name="a/Add"),
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="a/Mul"),
+    ]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in stored.items()]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "yz"]
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, tensors), opset_imports=opset, ir_version=9
+    )
+    graph = prepared(model.SerializeToString())
+    values = {"x": draw.normal(size=(6, 4)).astype(np.float32)}
+    for found, wanted in zip(
+        predict(write_dynamic(graph, dynamic_layers(graph)), values),
+        predict(model.SerializeToString(), values),
+        strict=True,
+    ):
+        assert error(found, wanted) < 0.05
+
+
+def test_layers_share_a_weight_each_its_own_way_round():
+    """Outputs along either axis, each with scales of its own."""
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32) * np.float32([1, 9, 1, 30])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="one"),
+        helper.make_node("Gemm", ["h", "w"], ["y"], name="two", transB=1),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])]
+    inner = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    graph = prepared(model.SerializeToString())
+    values = {"x": np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)}
+    where = placement(graph, graph.layers)
+    seen = activations(graph, where.ranges, values)
+    ranges = {name: affine(*range_of(seen.histograms[name], "minmax")) for name in where.ranges}
+    file = write_static(graph, graph.layers, where, ranges)
+    assert error(predict(file, values)[-1], predict(model.SerializeToString(), values)[-1]) < 0.03
+
+
 def test_layers_that_are_not_chosen_stay_float(file, samples, tmp_path):
     graph = prepared(file)
     names = [name for name in graph.layers if name != "side"]
