@@ -161,6 +161,7 @@ def _round(task: _Task, start: Network, limit: int | None, number: tuple[int, in
     assert training is not None  # noqa: S101 - the caller's condition
     learned: dict[str, PricedGrid] = {}
     price = _price(task, start, learned, limit)
+    at_first = {name: value.clone() for name, value in price.state_dict().items()}
     for name in task.names:
         value = start.module.get_parameter(name)
         step = _first_step(value, start.encodings.get(name), spec)
@@ -168,6 +169,7 @@ def _round(task: _Task, start: Network, limit: int | None, number: tuple[int, in
 
     def priced(module: fx.GraphModule, training: Training, inner: Context) -> Objective:
         made = task.objective(module, training, inner)
+        price.load_state_dict(at_first)  # a run that diverged is begun again
         made.extra = price
         return made
 
