@@ -85,14 +85,15 @@ def _source(module: fx.GraphModule, node: Any) -> fx.Node:
 
 
 def histograms(network: Network, nodes: Collection[fx.Node], samples: Mapping[str, Tensor]) -> dict[str, Histogram]:
-    """Of the values of these nodes, by name, a batch at a time."""
-    found = {node.name: Histogram() for node in nodes}
+    """Of the values of these nodes, by name, a batch at a time; not of whole numbers (sums of indices), which stay."""
+    wanted = {node.name for node in nodes}
+    found: dict[str, Histogram] = {}
 
     class Watch(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
-            if n.name in found:
-                found[n.name].add(result.numpy())
+            if n.name in wanted and result.is_floating_point():
+                found.setdefault(n.name, Histogram()).add(result.numpy())
             return result
 
     count = len(next(iter(samples.values())))

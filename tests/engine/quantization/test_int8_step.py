@@ -15,7 +15,7 @@ from compression.errors import SpecError
 from compression.events import Reporter
 from compression.intake.weights import save_network
 from compression.measure.runtime import predict
-from compression.network import Network
+from compression.network import Input, Network, Signature
 from compression.pipeline import Job, compress, load, run
 from compression.quantization.int8.budget import Disturbance, fewest_floats
 from compression.quantization.int8.fake import RoundedWeight, faked, histograms, rounded_values
@@ -195,6 +195,22 @@ def test_the_rounding_in_the_graph_is_torchs_own():
     gradients = [torch.autograd.grad(value.square().sum(), x)[0] for value in (found, wanted)]
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
     assert bool((gradients[0] == 0).any())  # clipped values have none
+
+
+def test_sums_of_indices_are_not_rounded():
+    class Places(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.mean(self.table((ids + ids) + ids), 1))
+
+    module = torch.fx.symbolic_trace(Places().eval())
+    network = Network(module, Signature((Input("ids", (5,), "int64"),), ("y",)))
+    seen = histograms(network, rounded_values(module, ["head"]), {"ids": torch.arange(10).reshape(2, 5) % 3})
+    (name,) = seen
+    assert faked(network, {name: affine(-4.0, 4.0)}).module(torch.zeros(3, 5, dtype=torch.int64)).shape == (3, 2)
 
 
 def test_rounded_weights_are_the_files_own():
