@@ -50,6 +50,13 @@ def kernel_of(leaf: nn.Module) -> Tensor:
     return weight if weight.dim() == 4 else weight[:, :, None, None]
 
 
+def kernel_shape(leaf: nn.Module) -> tuple[int, int, int, int]:
+    """Of `kernel_of`, without the copy."""
+    count, channels, *space = leaf.weight.shape  # type: ignore[misc]
+    height, width = space or (1, 1)
+    return int(count), int(channels), int(height), int(width)
+
+
 def bias_of(leaf: nn.Module) -> Tensor | None:
     return None if leaf.bias is None else leaf.bias.detach().double().cpu()  # type: ignore[operator]
 
@@ -205,7 +212,8 @@ def _channel_roots(second: Tensor | None, channels: int, places: int) -> tuple[T
     blocks = second.reshape(channels, places, channels, places)
     moment = torch.einsum("ipjp->ij", blocks) / places
     values, vectors = torch.linalg.eigh(moment)
-    values = values.clamp_min(float(values.max()) * 1e-6 + 1e-30)
+    # Their scale cancels out; without it, inputs that hardly vary would have weights beyond all measure.
+    values = (values / values.max().clamp_min(1e-300)).clamp_min(1e-6)
     return vectors * values.sqrt() @ vectors.T, vectors / values.sqrt() @ vectors.T
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from compression.context import Context
 from compression.errors import SpecError
-from compression.factorization.forms import Form, factorised, kernel_of, leaves, white
+from compression.factorization.forms import Form, factorised, kernel_shape, leaves, white
 from compression.factorization.latency_target import within_time
 from compression.factorization.moments import Moments, moments_of
 from compression.factorization.options import (
@@ -129,7 +129,7 @@ def _made(network: Network, picked: Mapping[str, Option], moments: Mapping[str, 
 
 
 def _told(option: Option, before: Option, leaf: nn.Module) -> dict[str, Any]:
-    known = {"weight": list(kernel_of(leaf).shape), "form": option.form}
+    known = {"weight": list(kernel_shape(leaf)), "form": option.form}
     if option.form is None:
         return known
     return {

@@ -99,10 +99,10 @@ class _Sums:
         self.values: list[Tensor] = []
 
     def add_input(self, value: Tensor, generator: torch.Generator) -> None:
+        # Patches of one sample after the other: those of a whole batch take k² times its memory.
+        parts = torch.split(value.detach(), 1) if isinstance(self.leaf, nn.Conv2d) else (value.detach(),)
         with torch.no_grad():
-            rows = patches_of(self.leaf, value.detach())
-            kept = torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)
-            rows = rows[kept].cpu().double()
+            rows = torch.cat([self._drawn(part, ROWS // len(parts), generator) for part in parts]).double()
             outputs = rows @ self.weight.T
         self.rows += len(rows)
         self.first += rows.sum(0)
@@ -110,6 +110,10 @@ class _Sums:
         self.output_second += outputs.T @ outputs
         if self.keeps_second:
             self.second += rows.T @ rows
+
+    def _drawn(self, value: Tensor, most: int, generator: torch.Generator) -> Tensor:
+        rows = patches_of(self.leaf, value)
+        return rows[torch.randperm(len(rows), generator=generator)[:most].to(rows.device)].cpu()
 
     def add_gradient(self, gradient: Tensor | None) -> None:
         """Of the sum over a batch: the mean square over an output's channels, summed over its positions."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compression.factorization.forms import Form, bias_of, factorised, kernel_of, squared_error
+from compression.factorization.forms import Form, bias_of, factorised, kernel_of, kernel_shape, squared_error
 from compression.factorization.moments import Moments, padding_of
 from compression.network import Network
 from compression.pruning.graph_names import shared_tensors
@@ -68,23 +68,27 @@ def _obstacle(network: Network, name: str, leaf: nn.Module, shared: Collection[s
 def options_of(leaf: nn.Module, macs: int, forms: Sequence[Form], multiple_of: int, moments: Moments) -> list[Option]:
     """The layer as it is, then its forms from the lowest rank up: those that take fewer MACs than the layer, which
     takes `macs` now, and no more parameters."""
-    weight = kernel_of(leaf)
+    shape = kernel_shape(leaf)
     kept = _parameters(leaf)
     # What the data's mean loses is made good by a bias, also where there was none.
-    bias = len(weight) if bias_of(leaf) is not None or bool(moments.mean.any()) else 0
+    bias = shape[0] if bias_of(leaf) is not None or bool(moments.mean.any()) else 0
     scale = float(moments.outputs.diagonal().sum())
+    variances = torch.linalg.eigvalsh(moments.outputs).clamp_min(0)
     found = [Option(None, 0, 0, kept, macs, 0.0, 0.0)]
     for form in forms:
-        if not _fits(form, weight.shape, moments):
+        if not _fits(form, shape, moments):
             continue
-        for rank, inner in _ranks(form, weight.shape, multiple_of):
+        for rank, inner in _ranks(form, shape, multiple_of):
             cost, parameters = _cost(leaf, form, rank, inner, macs)
             parameters += bias
             if cost >= macs or parameters >= kept:
                 continue
-            error = _squared_error(leaf, form, rank, inner, moments)
-            relative = math.sqrt(max(0.0, error) / scale) if scale > 0 else 0.0
-            found.append(Option(form, rank, inner, parameters, cost, relative, moments.harm * max(0.0, error)))
+            if form == "channel":  # what the eigenvalues that are left out come to
+                error = float(variances[: len(variances) - rank].sum())
+            else:
+                error = max(0.0, _squared_error(leaf, form, rank, inner, moments))
+            relative = math.sqrt(error / scale) if scale > 0 else 0.0
+            found.append(Option(form, rank, inner, parameters, cost, relative, moments.harm * error))
     return found
 
 
@@ -120,9 +124,8 @@ def _multiple(wanted: float, multiple_of: int, most: int) -> int:
 
 def _cost(leaf: nn.Module, form: Form, rank: int, inner: int, macs: int) -> tuple[int, int]:
     """MACs and weights. Each factor runs at the layer's output resolution but for those before its stride."""
-    weight = kernel_of(leaf)
-    count, channels, height, width = weight.shape
-    places = macs / weight.numel()
+    count, channels, height, width = kernel_shape(leaf)
+    places = macs / (count * channels * height * width)
     down, right = leaf.stride if isinstance(leaf, nn.Conv2d) else (1, 1)
     if form == "channel":
         sizes = [(rank * channels * height * width, 1.0), (count * rank, 1.0)]
@@ -134,9 +137,6 @@ def _cost(leaf: nn.Module, form: Form, rank: int, inner: int, macs: int) -> tupl
 
 
 def _squared_error(leaf: nn.Module, form: Form, rank: int, inner: int, moments: Moments) -> float:
-    if form == "channel":  # what the eigenvalues that are left out come to
-        values: torch.Tensor = torch.linalg.eigvalsh(moments.outputs)
-        return float(values[: len(values) - rank].clamp_min(0).sum())
     factors = factorised(leaf, form, rank, inner, moments)
     return squared_error(kernel_of(leaf), factors.kernels, moments)
 

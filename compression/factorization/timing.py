@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from compression.context import Context
-from compression.factorization.forms import Factors, leaves
+from compression.factorization.forms import Factors, kernel_shape, leaves
 from compression.factorization.options import Option
 from compression.network import Input, Network, Signature
 from compression.pruning.layer_graph import LayerCall, layer_calls
@@ -56,9 +56,7 @@ def _needed(leaf: nn.Module, option: Option, calls: Sequence[LayerCall]) -> list
 
 def _empty(leaf: nn.Module, option: Option) -> Factors:
     """Factors of the option's shapes."""
-    weight: torch.Tensor = leaf.weight  # type: ignore[assignment]
-    count, channels = weight.shape[:2]
-    height, width = weight.shape[2:] if weight.dim() == 4 else (1, 1)
+    count, channels, height, width = kernel_shape(leaf)
     rank, inner = option.rank, option.inner
     shapes = {
         "channel": [(rank, channels, height, width), (count, rank, 1, 1)],
