@@ -9,11 +9,11 @@ from compression.context import Context
 from compression.errors import SpecError
 from compression.factorization.options import Option
 from compression.factorization.timing import option_times
+from compression.knapsack import cheapest
 from compression.measure.machine import device_profile, versions
 from compression.measure.runtime import compare_latency, open_session, random_inputs
 from compression.network import Network
 from compression.pruning.latency_target import ATTEMPTS, SECONDS, TOLERANCE, onnx_of
-from compression.quantization.knapsack import cheapest
 
 PARTS = 100  # of a microsecond: sizes are whole numbers
 

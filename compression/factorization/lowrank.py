@@ -22,9 +22,9 @@ from compression.factorization.options import (
 )
 from compression.factorization.replace import replaced_by_chains
 from compression.factorization.start import output_error
+from compression.knapsack import cheapest
 from compression.measure.cost import NetworkCost, cost_of
 from compression.network import Network
-from compression.quantization.knapsack import cheapest
 
 if TYPE_CHECKING:
     from compression.methods.factorize.lowrank import FactorizeLowrank

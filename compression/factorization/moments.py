@@ -150,7 +150,7 @@ def _batches(split: Split) -> Iterator[Split]:
 
 def _direction(output: Tensor, classes: bool, generator: torch.Generator) -> Tensor:
     """The gradient by `output` of the negative log likelihood of what is drawn from it."""
-    if not classes:
+    if not classes or output.dim() < 2:
         return torch.randn(output.shape, generator=generator).to(output.device)
     shares = torch.softmax(output, 1)
     rows = shares.movedim(1, -1).reshape(-1, shares.shape[1])

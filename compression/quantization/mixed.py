@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compression.errors import SpecError
+from compression.knapsack import cheapest
 from compression.network import Network
 from compression.pruning.weights import weight_names
-from compression.quantization.knapsack import cheapest
 from compression.quantization.learned_grid import LearnedGrid
 from compression.quantization.sensitivity import Judge, Table, grid_for, sensitivities
 from compression.registry import StepResult

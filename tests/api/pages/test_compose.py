@@ -148,7 +148,7 @@ def test_typing_is_checked_without_losing_the_place(site: Page, ready: dict[str,
     expect(ratio).to_be_focused()
     expect(ratio).to_have_value("0.25")
     # Nothing leaves the fields but by a button.
-    step(site, 1).get_by_text("More: max layer ratio").click()
+    step(site, 1).get_by_text("More: rounds, max layer ratio").click()
     step(site, 1).get_by_label("Multiple of").fill("16")
     expect(site.get_by_role("textbox", name="The job as JSON")).to_have_value(re.compile('"multiple_of": 16'))
     expect(step(site, 1).get_by_label("Multiple of")).to_be_visible()
@@ -171,7 +171,7 @@ def test_steps_move_under_the_keyboard(site: Page, ready: dict[str, str]) -> Non
 def test_a_block_that_is_off_is_null_and_comes_back_as_it_was(site: Page, ready: dict[str, str]) -> None:
     site.goto(new(**ready, preset="faster"))
     step(site, 1).get_by_text("Finetune: epochs 1").click()
-    epochs = step(site, 1).get_by_label("Epochs")
+    epochs = step(site, 1).locator("[id='f.steps.0.finetune.epochs']")
     epochs.fill("2.5")
     step(site, 1).get_by_label("Finetune").uncheck()
     expect(epochs).to_be_hidden()

@@ -155,7 +155,7 @@ def test_a_failed_job_says_why_and_what_to_do(api: Running, site: Page, browser:
     site.goto(f"/jobs/{job}")
     expect(site.get_by_role("heading", name=f"It failed: {ERROR['message']}")).to_be_visible()
     expect(site.get_by_role("heading", level=1)).to_contain_text("<b>bad</b> data")
-    expect(site.get_by_text("y_train")).to_be_visible()
+    expect(site.get_by_text("y_train", exact=True)).to_be_visible()
     expect(site.get_by_text("Mend the data file")).to_be_visible()
     expect(site.locator(".steps .state")).to_have_text("stopped")
     shown = site.locator("#log-tail").inner_text()

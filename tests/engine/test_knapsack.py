@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.quantization.knapsack import cheapest
+from compression.knapsack import cheapest
 
 
 def tried(sizes: list[list[int]], costs: list[list[float]], budget: int) -> float | None:
