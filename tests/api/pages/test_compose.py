@@ -147,8 +147,7 @@ def test_typing_is_checked_without_losing_the_place(site: Page, ready: dict[str,
     expect(site.get_by_role("status")).to_contain_text("25 %")
     expect(ratio).to_be_focused()
     expect(ratio).to_have_value("0.25")
-    # Nothing leaves the fields but by a button.
-    step(site, 1).get_by_text("More: rounds, max layer ratio").click()
+    # Nothing leaves the fields but by a button. The fold with the rounds is open: the preset sets them.
     step(site, 1).get_by_label("Multiple of").fill("16")
     expect(site.get_by_role("textbox", name="The job as JSON")).to_have_value(re.compile('"multiple_of": 16'))
     expect(step(site, 1).get_by_label("Multiple of")).to_be_visible()
