@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from compression.encodings import Encoding
+from compression.errors import MethodError
 from compression.network import Network
 from compression.pruning.channel_map import ChannelMap
 from compression.pruning.numbers import Ids
@@ -57,7 +58,10 @@ def _slice(
     for axis, chosen in shrunk.items():
         sliced = sliced.index_select(axis, chosen)
         if name in encodings:
-            encodings[name] = encodings[name].select(axis, chosen)
+            try:
+                encodings[name] = encodings[name].select(axis, chosen)
+            except MethodError as error:
+                raise MethodError(error.message, name) from error
     if isinstance(value, nn.Parameter):
         setattr(owner, part, nn.Parameter(sliced.contiguous(), requires_grad=value.requires_grad))
     else:

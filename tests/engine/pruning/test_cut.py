@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression.encodings import Mask
+from compression.encodings import Blocks, Mask
 from compression.errors import MethodError, VerificationError
 from compression.network import Network
 from compression.pruning.channel_map import ChannelMap
@@ -293,3 +293,15 @@ def test_prices_that_are_kept_are_those_that_would_be_worked_out_anew(by_saving:
         assert best.pop(0) == unit
         model.remove([unit])
     assert model.total() <= total * 0.6
+
+
+def test_a_weight_that_can_not_be_cut_so_is_named() -> None:
+    network = network_of(Chain(), 1, 8, 8)
+    blocks = Blocks(torch.full((5, 2), 0.1), 16)  # of the 20 inputs that the hidden layer's units are
+    network = network.replaced(encodings={"head.weight": blocks})
+    network.project()
+    channels = map_channels(network)
+    unit = channels.open_units(channels.producers["hidden"])[0]
+    with pytest.raises(MethodError, match="blocks of inputs can't be cut") as caught:
+        cut(network, channels, [unit], reason={})
+    assert caught.value.where == "head.weight"
