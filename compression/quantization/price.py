@@ -7,6 +7,7 @@ What it has come to is in buffers: a run saves them with its place (`Objective.e
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
@@ -27,7 +28,7 @@ LARGEST = 10.0
 """Of the logarithm of the weight's lasting part."""
 
 
-class Price(nn.Module):
+class Price(nn.Module, ABC):
     """`tensors`: how many tell of their bits in each step; `steps`: of the whole run; `weights`: all parameters of the
     network, which the rate is per."""
 
@@ -57,8 +58,9 @@ class Price(nn.Module):
             self.bits.zero_()
             self.free.clear()
 
+    @abstractmethod
     def move(self) -> None:
-        raise NotImplementedError
+        """Sets the weight of the next step."""
 
 
 class Rising(Price):
